@@ -1,0 +1,1 @@
+"""From a golden image to a tenant's machine: identity, rendering, injection."""

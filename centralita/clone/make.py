@@ -1,0 +1,133 @@
+"""Makes a tenant's clone of a golden image: an overlay with the tenant's files in it, complete or absent."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+from centralita.clone.files import GuestFile
+from centralita.clone.identity import IdentityStore
+from centralita.clone.inject import Injected, inject
+from centralita.clone.render import render
+from centralita.ground import ledger
+from centralita.ground.errors import CentralitaError
+from centralita.ground.run import run
+from centralita.image.record import GoldenRecord
+from centralita.spec.tenant import Tenant
+
+SYSTEM_DISK = "system.qcow2"
+RECORD = "clone.json"
+
+
+class Golden(Protocol):
+    """What a clone is made of: a golden image's qcow2 and its record."""
+
+    @property
+    def qcow2_path(self) -> Path:
+        """The golden disk."""
+
+    @property
+    def record(self) -> GoldenRecord:
+        """Its record."""
+
+
+@dataclass(frozen=True)
+class Clone:
+    """A clone's record (``clone.json``). It holds no secret. Paths are absolute."""
+
+    name: str
+    folder: Path
+    disk: Path
+    backing: Path
+    golden_digest: str
+    appliance: str
+    version: str
+    uuid: str
+    mac: str
+    address: str | None
+    created: str
+
+    def as_json(self) -> str:
+        """Return the record's text."""
+        values = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(self).items()}
+        return json.dumps({"schema": 1, **values}, indent=2, ensure_ascii=False) + "\n"
+
+
+def make_clone(
+    golden: Golden, tenant: Tenant, dest: Path, store: IdentityStore, extra: Sequence[GuestFile] = ()
+) -> Clone:
+    """Make the clone of one tenant in the folder ``dest``, which must not be there; ``extra`` files are written too.
+
+    Raises SpecError or CentralitaError; the folder is then absent.
+    """
+    return make_clones(golden, [(tenant, dest, extra)], store)[0][0]
+
+
+def make_clones(
+    golden: Golden, wanted: Sequence[tuple[Tenant, Path, Sequence[GuestFile]]], store: IdentityStore
+) -> tuple[list[Clone], Injected]:
+    """Make many clones with one launch of libguestfs; ``wanted`` are tenants, their folders and further files.
+
+    All are made beside their places first, so that an error leaves none. Returns the clones in order, and the times.
+    """
+    backing = golden.qcow2_path.resolve(strict=True)
+    for _tenant, dest, _extra in wanted:
+        if dest.exists():
+            raise CentralitaError(f"{dest} is there already", hint="remove it, or name another folder")
+    # Everything that can be refused is refused before anything is made.
+    prepared = []
+    for tenant, dest, extra in wanted:
+        identity = store.get_or_create(tenant)
+        prepared.append((tenant, dest.absolute(), identity, [*render(tenant, identity), *extra]))
+    with ExitStack() as stack:
+        work: list[tuple[Path, Sequence[GuestFile]]] = []
+        for _tenant, dest, _identity, files in prepared:
+            dest.parent.mkdir(parents=True, exist_ok=True)
+            folder = stack.enter_context(ledger.default().tempdir(f".{dest.name}.", dest.parent))
+            overlay = folder / SYSTEM_DISK
+            run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", backing, overlay])
+            overlay.chmod(0o600)  # the tenant's secrets are in it
+            work.append((overlay, files))
+        times = inject(work)
+        clones = []
+        for (tenant, dest, identity, _files), (overlay, _written) in zip(prepared, work, strict=True):
+            address = tenant.network.address
+            clone = Clone(
+                name=tenant.name,
+                folder=dest,
+                disk=dest / SYSTEM_DISK,
+                backing=backing,
+                golden_digest=golden.record.golden_digest,
+                appliance=golden.record.appliance,
+                version=golden.record.full_version,
+                uuid=identity.uuid,
+                mac=identity.mac,
+                address=None if address is None else str(address.ip),
+                created=datetime.now(UTC).isoformat(timespec="seconds"),
+            )
+            (overlay.parent / RECORD).write_text(clone.as_json(), encoding="utf-8")
+            clones.append(clone)
+        for clone, (overlay, _written) in zip(clones, work, strict=True):
+            _place(overlay.parent, clone.folder)
+    return clones, times
+
+
+def _place(made: Path, dest: Path) -> None:
+    """Move a finished folder into its place; what came there meanwhile is not replaced."""
+    try:
+        made.rename(dest)
+    except OSError as error:
+        raise CentralitaError(f"{dest} cannot be put into its place: {error.strerror}") from error
+
+
+def remove_clone(folder: Path) -> None:
+    """Remove a clone's folder. Raises CentralitaError where it is none."""
+    if not (folder / RECORD).is_file():
+        raise CentralitaError(f"{folder} is not a clone's folder", hint=f"it has no {RECORD}")
+    shutil.rmtree(folder)

@@ -1,0 +1,30 @@
+"""`invoke test`: the test tiers, through pytest."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from centralita.ground import paths
+from centralita.ground.errors import CentralitaError
+
+TIERS = ("lint", "unit", "image", "calls", "targets")
+
+
+def run_tests(tier: str, appliance: str, keyword: str, exit_first: bool) -> int:
+    """Run the tests of the named tiers (comma-separated; all where empty) and return pytest's exit status."""
+    wanted = [t for t in tier.split(",") if t]
+    unknown = [t for t in wanted if t not in TIERS]
+    if unknown:
+        raise CentralitaError(f"no test tier {', '.join(unknown)}", hint=f"tiers: {', '.join(TIERS)}")
+    argv = [sys.executable, "-m", "pytest", str(paths.repo_root() / "tests"), "--appliance", appliance]
+    if wanted:
+        argv += ["-m", " or ".join(wanted)]
+    if keyword:
+        argv += ["-k", keyword]
+    if exit_first:
+        argv.append("-x")
+    os.chdir(paths.repo_root())
+    sys.stdout.flush()
+    # pytest becomes this process: signals and its closing summary reach the terminal as they are.
+    os.execv(sys.executable, argv)

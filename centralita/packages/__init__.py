@@ -1,0 +1,1 @@
+"""Debian packages: where they come from, which ones exactly, and their files."""

@@ -1,0 +1,155 @@
+"""Centralita: golden Asterisk PBX appliances for Xen and KVM. `invoke --list` shows the tasks."""
+
+from __future__ import annotations
+
+import sys
+
+from invoke.collection import Collection
+from invoke.context import Context
+
+from centralita.desk.frame import task
+
+APPLIANCE = "the appliance's name (pbx-small, or appliance=pbx-small), or the path of its YAML file"
+
+
+@task(
+    first="appliance",
+    help={
+        "appliance": APPLIANCE,
+        "mirror": "take packages from this mirror",
+        "locked": "fail rather than build with packages other than the locked ones",
+    },
+)
+def build(c: Context, appliance: str, mirror: str = "", locked: bool = False, progress: str = "auto") -> None:
+    """Build an appliance's golden image into output/NAME/VERSION/."""
+    from centralita.image.build import build as make
+
+    make(appliance, mirror=mirror or None, locked=locked)
+
+
+@task(shown_as="list")
+def list_(c: Context, progress: str = "auto") -> None:
+    """List the declared appliances and what was last built of them."""
+    from centralita.desk.overview import show_list
+
+    show_list()
+
+
+@task(first="appliance", help={"appliance": APPLIANCE, "json": "as JSON, for programs"})
+def show(c: Context, appliance: str, json: bool = False, progress: str = "auto") -> None:
+    """Show an appliance resolved, and which stages are cached and why."""
+    from centralita.desk.overview import show as show_appliance
+
+    show_appliance(appliance, as_json=json)
+
+
+@task(help={"refresh": "boot a test kernel again instead of remembering whether KVM works"})
+def doctor(c: Context, refresh: bool = False, progress: str = "auto") -> None:
+    """Tell what this host has and lacks, and whether KVM really works."""
+    from centralita.desk.overview import show_doctor
+
+    if not show_doctor(refresh):
+        sys.exit(1)
+
+
+@task(
+    first="appliance",
+    help={
+        "appliance": APPLIANCE + "; or tools, for the build's own tools",
+        "mirror": "resolve against this mirror",
+        "dry_run": "show the difference and write nothing",
+    },
+)
+def lock(c: Context, appliance: str, mirror: str = "", dry_run: bool = False, progress: str = "auto") -> None:
+    """Renew an appliance's package lock and show the difference."""
+    from centralita.desk.locking import renew
+
+    renew(appliance, mirror=mirror or None, dry_run=dry_run)
+
+
+@task(
+    first="appliance",
+    help={
+        "appliance": APPLIANCE,
+        "tenant": "the tenant's YAML file",
+        "console": "attach the terminal to the serial console (Ctrl-] leaves)",
+        "firmware": "bios, uefi or uefi-secure",
+        "lab_options": "add the lab's kernel options, which halve an emulated boot",
+    },
+)
+def run(
+    c: Context,
+    appliance: str,
+    tenant: str,
+    console: bool = False,
+    firmware: str = "bios",
+    lab_options: bool = True,
+    progress: str = "auto",
+) -> None:
+    """Boot a throw-away clone for a tenant and tell how to reach it."""
+    from centralita.lab.session import run_session
+
+    run_session(appliance, tenant, console=console, firmware=firmware, lab_options=lab_options)
+
+
+@task(
+    help={
+        "tier": "lint, unit, image, calls, targets: one or more with commas; all if empty",
+        "appliance": "the appliance whose image is tested",
+        "keyword": "pytest's -k",
+        "exit_first": "stop at the first failure",
+    }
+)
+def test(
+    c: Context,
+    tier: str = "",
+    appliance: str = "pbx-small",
+    keyword: str = "",
+    exit_first: bool = False,
+    progress: str = "auto",
+) -> None:
+    """Run the tests: linters, units, the image, calls through it, targets."""
+    from centralita.desk.testing import run_tests
+
+    sys.exit(run_tests(tier, appliance, keyword, exit_first))
+
+
+@task(
+    help={
+        "orphans": "release only what killed runs left: loops, mounts, namespaces, processes, folders",
+        "packages": "also remove downloaded package files",
+        "output": "also remove output/",
+        "dry_run": "only say what would be freed",
+    }
+)
+def clean(
+    c: Context,
+    orphans: bool = False,
+    packages: bool = False,
+    output: bool = False,
+    dry_run: bool = False,
+    progress: str = "auto",
+) -> None:
+    """Empty the build cache and say how much that freed; identities of tenants stay."""
+    from centralita.desk.cleaning import clean_caches, clean_orphans
+
+    if orphans:
+        clean_orphans()
+    else:
+        clean_caches(packages=packages, output=output, dry_run=dry_run)
+
+
+@task(first="tenant", shown_as="tenant.check", help={"tenant": "the tenant's YAML file"})
+def check(c: Context, tenant: str, progress: str = "auto") -> None:
+    """Check a tenant's file and tell everything that is wrong with it."""
+    from pathlib import Path
+
+    from centralita.spec.tenant import load_tenant
+
+    loaded = load_tenant(Path(tenant))
+    print(f"{tenant}: {loaded.name}, {len(loaded.extensions)} extensions, no problem")
+
+
+namespace = Collection(build, show, doctor, lock, run, test, clean)
+namespace.add_task(list_, "list")
+namespace.add_collection(Collection("tenant", check))
