@@ -10,6 +10,7 @@ does not reach grandchildren, and is lost with set-uid programs such as sudo.)
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import fcntl
 import json
@@ -29,6 +30,11 @@ from centralita.ground.errors import CentralitaError
 from centralita.ground.signals import Terminated, guard, shield
 
 __all__ = ["Entry", "Ledger", "Owner", "Terminated", "default", "guard", "shield"]
+
+
+#: The marks that this program was itself started with (Centralita within Centralita); its children bear them on.
+#: Not looked up later: `Ledger.children` puts marks there that are not for everybody's children.
+_INHERITED = tuple(os.environ.get(procs.MARK, "").split())
 
 
 @dataclass(frozen=True)
@@ -70,8 +76,7 @@ class Entry:
     @property
     def environment(self) -> dict[str, str]:
         """The variable by which processes are known as this entry's; for children not started by `Ledger.process`."""
-        outer = os.environ.get(procs.MARK, "").split()
-        return {procs.MARK: " ".join([*outer, self.id])}
+        return {procs.MARK: " ".join([*_INHERITED, self.id])}
 
     def update(self, **details: Any) -> None:  # noqa: ANN401 - whatever JSON can hold
         """Adds to the record what became known only when the thing was made."""
@@ -213,7 +218,7 @@ class Ledger:
         Raises CentralitaError where the program cannot be started.
         """
         command = [str(part) for part in argv]
-        entry = self.enter("process", argv=command, grace_s=grace_s)
+        entry = self.enter("process", argv=command, grace_s=grace_s, spawner=procs.command_line(os.getpid()))
         environment = {**(os.environ if env is None else env), **entry.environment}
         options.setdefault("stdin", subprocess.DEVNULL)
         try:
@@ -257,7 +262,8 @@ class Ledger:
     def children(self, what: str) -> Iterator[Entry]:
         """Marks all processes that are started inside by other means (libguestfs's QEMU); ended on the way out.
 
-        The mark is in this process's environment meanwhile, so other threads' children bear it too.
+        The mark is in this process's environment meanwhile: what other threads start with it, not through a ledger,
+        bears it too.
         """
         with self.entered("process", argv=[what]) as entry:
             before = os.environ.get(procs.MARK)
@@ -295,6 +301,8 @@ class Ledger:
         released = []
         with self._alone():
             orphans = self.orphans()
+            unborn = [entry.details for entry in orphans if "spawner" in entry.details and "pid" not in entry.details]
+            procs.await_births({details["spawner"] for details in unborn})
             order = sorted(orphans, key=lambda entry: (entry.kind == "process", entry.id), reverse=True)
             for entry in order:
                 try:
@@ -306,6 +314,13 @@ class Ledger:
                     tell(f"released {entry.what}")
             self._drop_drafts()
         return released
+
+    def release_own(self) -> None:
+        """Undoes what this process made and did not get round to undoing; the newest first, as well as can be."""
+        me = Owner.current()
+        for entry in reversed([entry for entry in self.entries() if entry.owner == me]):
+            with contextlib.suppress(CentralitaError, OSError):
+                entry.release()
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -331,4 +346,6 @@ def default() -> Ledger:
     folder = paths.state_dir() / "ledger"
     if _default is None or _default.folder != folder.resolve():
         _default = Ledger(folder)
+        # A signal may strike between the making of a thing and the block that undoes it.
+        atexit.register(_default.release_own)
     return _default

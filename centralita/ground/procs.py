@@ -133,6 +133,30 @@ def belonging_to(mark: str, leader: tuple[int, int] | None, everyone: dict[int, 
     return {p for p in with_descendants(chosen, everyone) if not p.zombie and p.pid not in spared}
 
 
+def command_line(pid: int) -> str:
+    """The arguments of a process, empty where it is gone. A child shows its parent's until it runs its own program."""
+    try:
+        return (PROC / str(pid) / "cmdline").read_bytes().decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def await_births(spawners: set[str], *, give_up_s: float = 2.0) -> None:
+    """Waits until no process has one of these command lines any more.
+
+    One that has may be a child of the killed program that has not come to run its own (it is between fork(2) and
+    execve(2)); until then it has no mark.
+    """
+    spared = ourselves()
+    started = time.monotonic()
+    while spawners and any(
+        p.pid not in spared and command_line(p.pid) in spawners for p in snapshot().values() if not p.zombie
+    ):
+        if time.monotonic() - started > give_up_s:
+            return  # the same program, run again by somebody
+        time.sleep(0.005)
+
+
 def inside(folder: Path) -> set[Process]:
     """Processes whose root folder lies at or below `folder`: they were chrooted into it. Never ourselves."""
     spared = ourselves()
@@ -159,26 +183,23 @@ def send(process: Process, number: signal.Signals) -> None:
 
 
 def end_all(find: Callable[[], set[Process]], *, grace_s: float = 3.0, give_up_s: float = 10.0) -> int:
-    """Ends what `find` finds, again and again until it finds nothing: SIGTERM, after `grace_s` SIGKILL.
+    """Ends what `find` finds, until it finds nothing: SIGTERM at first, SIGKILL after `grace_s`.
 
     Returns how many were ended. Raises TimeoutError where some do not die within `give_up_s` after that
     (they hang in the kernel).
     """
     started = time.monotonic()
-    asked: set[Process] = set()
+    ended: set[Process] = set()
     pause_s = 0.005
-    while True:
-        left = find()
-        if not left:
-            return len(asked)
+    while left := find():
         waited = time.monotonic() - started
         if waited > grace_s + give_up_s:
             raise TimeoutError("still running after SIGKILL: " + ", ".join(str(p.pid) for p in left))
-        for process in left:
-            if waited >= grace_s:
-                send(process, signal.SIGKILL)
-            elif process not in asked:
-                send(process, signal.SIGTERM)
-        asked |= left
+        if not ended or waited >= grace_s:
+            # Those that appear in between are at the cleaning up that SIGTERM asked for: they have until SIGKILL.
+            for process in left:
+                send(process, signal.SIGKILL if waited >= grace_s else signal.SIGTERM)
+        ended |= left
         time.sleep(pause_s)
         pause_s = min(pause_s * 2, 0.1)
+    return len(ended)

@@ -107,10 +107,11 @@ def remove_path(path: Path) -> None:
     """Removes a file or a folder with all that is in it, after its mounts and loop devices. Raises CentralitaError."""
     if not path.is_absolute() or len(path.parts) < 3:
         raise CentralitaError(f"will not remove {path}: not a path that the ledger would have recorded")
+    # Loop devices first: on a file system that is unmounted, their files have no path any more to know them by.
+    detach_loops(path)
     if path.is_dir() and not path.is_symlink():
         procs.end_all(lambda: procs.inside(path))
         unmount_below(path)
-    detach_loops(path)
     if not path.exists() and not path.is_symlink():
         return
     # One file system only: whatever is mounted there in the meantime is not ours to empty.
@@ -164,6 +165,7 @@ def _undo_link(_entry: str, details: Mapping[str, Any]) -> None:
 
 
 def _undo_mount(_entry: str, details: Mapping[str, Any]) -> None:
+    detach_loops(Path(details["target"]))
     unmount_below(Path(details["target"]))
 
 

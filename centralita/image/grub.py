@@ -1,4 +1,4 @@
-"""GRUB on the golden disk, installed without a device: for BIOS by writing what grub-bios-setup would, for UEFI by copying.
+"""GRUB on the golden disk, with no device: for BIOS by writing what grub-bios-setup would, for UEFI by copying.
 
 Layout of boot.img and core.img: GRUB's grub-core/boot/i386/pc/{boot,diskboot}.S and include/grub/i386/pc/boot.h.
 """
@@ -15,8 +15,8 @@ from centralita.image.gpt import MIB, SECTOR_BYTES, Partition
 from centralita.packages.tools import ToolsTree
 
 BIOS_MODULES = (
-    "biosdisk", "part_gpt", "ext2", "search", "search_fs_uuid", "configfile", "normal", "linux", "echo", "test", "serial",
-    "terminal", "reboot", "halt", "ls", "cat", "minicmd", "loadenv",
+    "biosdisk", "part_gpt", "ext2", "search", "search_fs_uuid", "configfile", "normal", "linux", "echo", "test",
+    "serial", "terminal", "reboot", "halt", "ls", "cat", "minicmd", "loadenv",
 )  # fmt: skip
 # A kernel beyond the first sectors needs LBA; the boot code is 440 bytes, the rest of sector 0 is the table's.
 BOOT_CODE_BYTES = 440

@@ -15,7 +15,7 @@ from centralita.image.cpio import CpioArchive
 from centralita.image.kmods import ModuleIndex, canonical, kernel_version
 
 BUSYBOX_APPLETS = (
-    "cat", "echo", "find", "findfs", "modprobe", "mount", "sh", "sleep", "sort", "switch_root", "umount",
+    "cat", "chroot", "echo", "find", "findfs", "modprobe", "mount", "sh", "sleep", "sort", "switch_root", "umount",
 )  # fmt: skip
 KERNEL_PATH = "boot/vmlinuz"
 INITRAMFS_PATH = "boot/initrd.img"
@@ -23,7 +23,7 @@ INITRAMFS_PATH = "boot/initrd.img"
 
 @dataclass(frozen=True)
 class KernelFacts:
-    """What the kernel costs. ``modules`` gives the bytes of each module file in the root, ``initramfs_modules`` in the initramfs."""
+    """What the kernel costs: ``modules`` is bytes by module in the root, ``initramfs_modules`` in the initramfs."""
 
     version: str
     kernel_bytes: int

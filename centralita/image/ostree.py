@@ -190,7 +190,9 @@ def _run_dib(folder: Path, elements: Sequence[str], env: dict[str, str], log: Pa
 
     run(
         [
-            *private_mounts(), env["DIB_PYTHON_EXEC"], "-c", RUN_DIB, "-n", "-u", "-t", "tar", "-o", f"{folder}/tree", *elements,
+            # What the hooks make must not depend on the umask of whoever builds.
+            "sh", "-c", 'umask 022; exec "$@"', "sh", *private_mounts(), env["DIB_PYTHON_EXEC"],
+            "-c", RUN_DIB, "-n", "-u", "-t", "tar", "-o", f"{folder}/tree", *elements,
         ],
         env=env, cwd=folder, log=log, on_line=on_line,
     )  # fmt: skip

@@ -14,7 +14,7 @@ from pathlib import Path
 
 # Made by the kernel at boot, or by nobody: only the folder itself belongs to the tree.
 EMPTY_FOLDERS = ("dev", "proc", "sys", "run", "tmp", "mnt")
-# The one extended attribute that Debian's packages use (ping's capability); others are the build host's (SELinux, overlay).
+# The one extended attribute that Debian's packages use (ping's capability); others are the build host's (SELinux).
 KEPT_XATTR = "SCHILY.xattr.security.capability"
 
 

@@ -23,6 +23,8 @@ LIBRARY_DIR = "usr/lib/x86_64-linux-gnu"
 MODULE_DIR = f"{LIBRARY_DIR}/asterisk/modules"
 # Loaded by name from within glibc (thread cancellation, name services) or from PAM's stack: no header tells.
 ALWAYS_KEPT = ("libgcc_s.so.*", "libnss_*", "libpam*", "libc.so.*", "libm.so.*", "libresolv.so.*", "ld-linux*")
+# Loaded by name by another library, which says so nowhere: libsrtp's cryptography is NSS, whose modules these are.
+LOADED_BY = {"libnss3.so": ("libsoftokn3.so", "libfreebl3.so", "libfreeblpriv3.so")}
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def expand_braces(pattern: str) -> list[str]:
 
 
 def purge(root: Path, globs: Iterable[str]) -> int:
-    """Remove what the absolute *globs* match below *root*; returns bytes. ``**`` crosses folders, ``{a,b}`` is either."""
+    """Remove what the absolute *globs* match below *root* (``{a,b}`` is either); returns bytes."""
     removed = 0
     for pattern in (plain for written in globs for plain in expand_braces(written)):
         for path in sorted(root.glob(pattern.lstrip("/"))):
@@ -82,7 +84,7 @@ def needed_libraries(path: Path) -> set[str]:
         names: set[str] = set()
         dynamic = elf.get_section_by_name(".dynamic")
         if isinstance(dynamic, DynamicSection):
-            names |= {str(getattr(tag, "needed")) for tag in dynamic.iter_tags("DT_NEEDED")}
+            names |= {str(tag.needed) for tag in dynamic.iter_tags("DT_NEEDED")}
         note = elf.get_section_by_name(".note.dlopen")
         if note is not None:
             names |= set(_dlopen_names(note.data()))
@@ -122,6 +124,7 @@ def unused_libraries(root: Path) -> list[Path]:
         if name not in libraries:
             continue
         reached.add(name)
+        queue += LOADED_BY.get(name, ())
         real = (folder / name).resolve()
         # A link may be absolute and then leaves the tree: take it as a name in the same folder.
         real = folder / real.name
@@ -152,8 +155,8 @@ def main(argv: Sequence[str]) -> int:
     trimmed = trim(root, spec["purge_paths"], spec["asterisk_modules"])
     facts.write_text(json.dumps(asdict(trimmed), indent=1))
     print(
-        f"trimmed {trimmed.purged_bytes} bytes of paths, {trimmed.module_bytes} of {len(trimmed.modules)} Asterisk modules,"
-        f" {trimmed.library_bytes} of {len(trimmed.libraries)} libraries"
+        f"trimmed {trimmed.purged_bytes} bytes of paths, {trimmed.module_bytes} of {len(trimmed.modules)} Asterisk"
+        f" modules, {trimmed.library_bytes} of {len(trimmed.libraries)} libraries"
     )
     return 0
 

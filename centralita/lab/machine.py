@@ -7,13 +7,15 @@ guest will not come up, with the console's last lines in the error.
 from __future__ import annotations
 
 import contextlib
+import math
+import os
 import re
 import shutil
 import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from ipaddress import IPv4Address
@@ -86,7 +88,7 @@ class Machine:
         self.console = ConsoleText()
         self.events: list[QmpEvent] = []
         self._ledger = ledger or ledgers.default()
-        self._accelerator = accelerator or accel.probe()
+        self.accelerator = accelerator or accel.probe()
         self._ovmf_dir = ovmf_dir
         self._changed = threading.Condition()
         self._stack = ExitStack()
@@ -94,6 +96,7 @@ class Machine:
         self._exit_status: int | None = None
         self._serial: socket.socket | None = None
         self._qmp: Qmp | None = None
+        self._copies: list[int] = []
         self._power_on = 0.0
 
     def __enter__(self) -> Machine:
@@ -144,8 +147,8 @@ class Machine:
             argv = qemu_argv(
                 self.spec,
                 Wiring(self.workdir, theirs_qmp.fileno(), theirs_serial.fileno(), tap),
-                accelerator=self._accelerator.name,
-                accelerator_args=self._accelerator.qemu_args,
+                accelerator=self.accelerator.name,
+                accelerator_args=self.accelerator.qemu_args,
                 ovmf_dir=self._ovmf_dir,
             )
             log = stack.enter_context((self.workdir / QEMU_LOG).open("ab"))
@@ -179,11 +182,22 @@ class Machine:
             raise CentralitaError(f"machine {self.spec.name} is not started")
         return self._qmp.execute(command, {key.replace("_", "-"): value for key, value in arguments.items()})
 
-    def send(self, text: str) -> None:
-        """Type `text` on the serial console."""
+    def send(self, keys: str | bytes) -> None:
+        """Type on the serial console."""
         if self._serial is None:
             raise CentralitaError(f"machine {self.spec.name} is not started")
-        self._serial.sendall(text.encode())
+        self._serial.sendall(keys.encode() if isinstance(keys, str) else keys)
+
+    @contextlib.contextmanager
+    def console_to(self, descriptor: int) -> Iterator[None]:
+        """While inside, what the serial console says is also written to `descriptor`, as it comes."""
+        with self._changed:
+            self._copies.append(descriptor)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._copies.remove(descriptor)
 
     def wait_console(self, pattern: str, *, timeout_s: float, start: int = 0) -> re.Match[str]:
         """Wait until the console's text from offset `start` matches the regular expression, and return the match."""
@@ -206,7 +220,10 @@ class Machine:
         )
 
     def wait_sip(self, address: IPv4Address, *, timeout_s: float, port: int = sip.SIP_PORT) -> sip.SipAnswer:
-        """Wait until the guest answers a SIP OPTIONS request; `seconds` of the answer are those since power on."""
+        """Wait until the guest answers a SIP OPTIONS request; `seconds` of the answer are those since power on.
+
+        An Asterisk that systemd could not start ends the waiting.
+        """
         network = self._need_network()
         answers: list[sip.SipAnswer] = []
 
@@ -238,7 +255,9 @@ class Machine:
     def wait_exit(self, *, timeout_s: float) -> int:
         """Wait until QEMU has ended by itself and return its exit status."""
         with self._changed:
-            if not self._changed.wait_for(lambda: self._exit_status is not None, timeout_s):
+            # None waits for ever; threading's own time-outs end at about 292 years.
+            limit = timeout_s if math.isfinite(timeout_s) else None
+            if not self._changed.wait_for(lambda: self._exit_status is not None, limit):
                 raise self._error(f"QEMU to end (waited {timeout_s:g} s)")
             assert self._exit_status is not None
             return self._exit_status
@@ -314,7 +333,7 @@ class Machine:
         shown = "\n".join(f"    {line}" for line in lines) or "    (the console is empty)"
         said = self._qemu_said()
         return MachineError(
-            f"machine {self.spec.name} ({self.spec.firmware}, {self._accelerator.name}): waited for {waited_for}, "
+            f"machine {self.spec.name} ({self.spec.firmware}, {self.accelerator.name}): waited for {waited_for}, "
             f"{self.elapsed_s():.1f} s after power on; the console's last lines:\n{shown}"
             + (f"\n{said}" if said else ""),
             log=self.console_log,
@@ -357,6 +376,9 @@ class Machine:
                 return
             with self._changed:
                 self.console.feed(data)
+                for descriptor in self._copies:
+                    with contextlib.suppress(OSError):
+                        os.write(descriptor, data)
                 self._changed.notify_all()
 
     def _await_exit(self, reader: threading.Thread) -> None:

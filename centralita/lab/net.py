@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
@@ -119,13 +119,14 @@ class LabNetwork:
         subnet: IPv4Network,
         *,
         host_address: IPv4Address | None = None,
+        taken: Sequence[IPv4Address] = (),
         leases: Sequence[Lease] = (),
         ledger: Ledger | None = None,
     ) -> None:
         self.subnet = subnet
         self.leases = tuple(leases)
         self.host_address = host_address_of(
-            subnet, gateway=host_address, taken=[lease.address for lease in self.leases]
+            subnet, gateway=host_address, taken=[*taken, *(lease.address for lease in self.leases)]
         )
         self.name = f"ctl-{secrets.token_hex(4)}"
         self._ledger = ledger or ledgers.default()
@@ -189,8 +190,3 @@ class LabNetwork:
                     stderr=sink,
                 )
             )
-
-
-def leases_of(guest_mac_to_ip: Mapping[str, IPv4Address]) -> tuple[Lease, ...]:
-    """Return the leases for a mapping of hardware addresses to addresses."""
-    return tuple(Lease(mac, address) for mac, address in sorted(guest_mac_to_ip.items()))

@@ -14,6 +14,8 @@ Firmware = Literal["bios", "uefi", "uefi-secure"]
 Board = Literal["q35", "pc"]
 DiskBus = Literal["virtio", "virtio-scsi", "ahci", "ide", "pvscsi", "mptspi"]
 
+QEMU = "qemu-system-x86_64"
+
 CONSOLE_LOG = "console.log"
 HVC0_LOG = "hvc0.log"
 HVC0_SOCKET = "hvc0.sock"
@@ -65,7 +67,7 @@ class MachineSpec:
     cpu: str | None = None
     direct_kernel: DirectKernel | None = None
     may_reset: bool = False
-    qemu: tuple[str, ...] = ("qemu-system-x86_64",)
+    qemu: tuple[str, ...] = (QEMU,)
     extra_args: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

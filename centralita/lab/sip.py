@@ -11,6 +11,7 @@ import secrets
 import socket
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
@@ -30,27 +31,44 @@ class SipAnswer:
     server: str | None = None
 
 
-def options_request(
-    target: IPv4Address, source: tuple[str, int], *, tag: str, number: int = 1, user: str = "ping"
+def request(
+    method: str,
+    uri: str,
+    source: tuple[str, int],
+    *,
+    tag: str,
+    registrar: IPv4Address,
+    number: int = 1,
+    user: str = "ping",
+    extra: Sequence[str] = (),
 ) -> bytes:
-    """Return an OPTIONS request with every header that RFC 3261, 8.1.1 makes mandatory."""
+    """Return a request with every header that RFC 3261, 8.1.1 makes mandatory, and no body.
+
+    `user` is who asks (From, Contact); `tag` stands in the branch, the From tag and the Call-ID; `extra` are headers.
+    """
     host, port = source
     lines = (
-        f"OPTIONS sip:{target} SIP/2.0",
+        f"{method} {uri} SIP/2.0",
         # rport (RFC 3581): the answer comes back to the port that we sent from.
         f"Via: SIP/2.0/UDP {host}:{port};rport;branch=z9hG4bK{tag}{number}",
         "Max-Forwards: 70",
-        f"From: <sip:{user}@{host}>;tag={tag}",
-        f"To: <sip:{target}>",
+        f"From: <sip:{user}@{registrar}>;tag={tag}",
+        f"To: <{uri}>",
         f"Call-ID: {tag}@{host}",
-        f"CSeq: {number} OPTIONS",
+        f"CSeq: {number} {method}",
         f"Contact: <sip:{user}@{host}:{port}>",
-        "Accept: application/sdp",
+        *extra,
         "Content-Length: 0",
         "",
         "",
     )
     return "\r\n".join(lines).encode("ascii")
+
+
+def options_request(target: IPv4Address, source: tuple[str, int], *, tag: str, number: int = 1) -> bytes:
+    """Return an OPTIONS request."""
+    uri = f"sip:{target}"
+    return request("OPTIONS", uri, source, tag=tag, registrar=target, number=number, extra=("Accept: application/sdp",))
 
 
 _STATUS_LINE = re.compile(rb"SIP/2\.0 (\d{3}) ([^\r\n]*)")
@@ -69,6 +87,49 @@ def parse_answer(datagram: bytes, *, tag: str, seconds: float) -> SipAnswer | No
         seconds=seconds,
         server=server[1].decode("utf-8", "replace") if server else None,
     )
+
+
+def ask(
+    network: LabNetwork,
+    target: IPv4Address,
+    method: str,
+    uri: str,
+    *,
+    user: str,
+    port: int = SIP_PORT,
+    timeout_s: float = 5.0,
+) -> str | None:
+    """Send one request without credentials and return the final answer's whole text, None if none comes.
+
+    An INVITE's answer is acknowledged, so that the other side does not repeat it (RFC 3261, 17.1.1.3).
+    """
+    tag = secrets.token_hex(8)
+    with network.socket(kind=socket.SOCK_DGRAM) as sock:
+        sock.bind((str(network.host_address), 0))
+        source = sock.getsockname()
+        extra = ("Allow: INVITE, ACK, BYE, CANCEL",)
+        sock.sendto(
+            request(method, uri, source, tag=tag, registrar=target, user=user, extra=extra), (str(target), port)
+        )
+        deadline = time.monotonic() + timeout_s
+        while (left_s := deadline - time.monotonic()) > 0:
+            sock.settimeout(left_s)
+            try:
+                datagram = sock.recv(MAX_DATAGRAM)
+            except TimeoutError:
+                return None
+            answer = parse_answer(datagram, tag=tag, seconds=0.0)
+            if answer is not None and answer.status >= 200:
+                text = datagram.decode("utf-8", "replace")
+                if method == "INVITE":
+                    acknowledgement = request("ACK", uri, source, tag=tag, registrar=target, user=user)
+                    their_to = re.search(r"^To:[^\r\n]*", text, re.MULTILINE)
+                    if their_to is not None:
+                        own_to = f"To: <{uri}>".encode()
+                        acknowledgement = acknowledgement.replace(own_to, their_to[0].encode())
+                    sock.sendto(acknowledgement, (str(target), port))
+                return text
+    return None
 
 
 def ping(network: LabNetwork, target: IPv4Address, *, port: int = SIP_PORT, timeout_s: float = 1.0) -> SipAnswer | None:

@@ -165,7 +165,8 @@ def verify_release(mirror: str, suite: str, folder: Path, keys: Path, now: datet
 
 def check_expiry(release: Release, accept_expired: bool) -> None:
     """Print the Release date and its age; refuse an expired one unless the spec accepts it."""
-    dated = f"{release.mirror} {release.suite}: Release of {release.date:%Y-%m-%d %H:%M} UTC, {release.age_days:.1f} days old"
+    dated = f"{release.mirror} {release.suite}: Release of {release.date:%Y-%m-%d %H:%M} UTC"
+    dated += f", {release.age_days:.1f} days old"
     if not release.expired:
         get_reporter().info(dated)
         return

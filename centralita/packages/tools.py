@@ -5,7 +5,6 @@ What a build makes must not depend on which release the build host runs. The ide
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -53,14 +52,20 @@ TOOL_SETS = {
             ),
         ),
         # Runs the phones: their library has wheels for CPython up to 3.12 only.
-        ToolSet("phones", "bookworm", ("python3.11-minimal", "libpython3.11-stdlib", "libstdc++6", "libuuid1", "libasound2")),
+        ToolSet(
+            "phones",
+            "bookworm",
+            (
+                "python3.11-minimal", "libpython3.11-stdlib", "libstdc++6", "libuuid1", "libasound2",
+            ),
+        ),
     )
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class ToolsTree:
-    """An unpacked tools tree. ``digest`` identifies its packages; ``unlocked`` says that they are not the locked ones."""
+    """An unpacked tools tree. ``digest`` identifies its packages; ``unlocked``: they are not the locked ones."""
 
     name: str
     root: Path
@@ -94,7 +99,7 @@ def unpack(packages: Iterable[LockedPackage], root: Path) -> None:
     """Unpack .deb files from the store below *root*; no script of theirs is run."""
     for link in ("bin", "sbin", "lib", "lib64"):
         (root / "usr" / link).mkdir(parents=True, exist_ok=True)
-        os.symlink(f"usr/{link}", root / link)
+        (root / link).symlink_to(f"usr/{link}")
     for package in packages:
         reader = subprocess.Popen(
             ["dpkg-deb", "--fsys-tarfile", deb_path(package)], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL

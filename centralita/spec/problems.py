@@ -93,6 +93,8 @@ def _explain(
         if isinstance(node.value, dict | list) or node.value is None:
             return f"{_shown(node)} is not text", f"write text, e.g. `{example or 'text'}`"
         return f"{node.raw} is read as {_kind(node.value)}, not as text", f'quote it: "{node.raw}"'
+    if kind == "string_unicode":
+        return "is not valid Unicode", "write the character itself in UTF-8, or as one escape, e.g. \\U0001F600"
     if kind in ("int_type", "int_parsing", "int_from_float"):
         return f"{_shown(node)} is not a whole number", f"write a whole number{_of_range(model, loc)}, without quotes"
     if kind in ("bool_type", "bool_parsing"):

@@ -20,7 +20,8 @@ Language = Literal["en", "es", "fr", "it", "ru"]
 class Model(BaseModel):
     """A part of a declared file: strict, frozen, and no key that it does not know."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, ser_json_bytes="utf8")
+    # Inputs stay out of pydantic's own messages: they may be secrets.
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 def _as_written(value: object) -> object:

@@ -1,0 +1,98 @@
+"""What all tests share: the tier of each test, and one booted clone for all that look at it or call it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from centralita.clone.identity import IdentityStore
+from centralita.image.build import Golden, build
+from centralita.lab.guest import Guest, powered_on, prepare
+from centralita.lab.sip import SipAnswer
+from centralita.spec.tenant import Tenant, load_tenant
+
+TESTS = Path(__file__).parent
+TIERS = ("lint", "unit", "image", "calls", "targets")
+# Deadlines, not expectations: what is emulated on a crowded host takes its time.
+BOOT_S = 240.0
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of our own."""
+    parser.addoption("--appliance", default="pbx-small", help="the appliance whose image is tested")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test is of the tier that it names, else of the one that its folder is called by."""
+    for item in items:
+        folder = item.path.relative_to(TESTS).parts[0]
+        if folder in TIERS and not any(item.get_closest_marker(tier) for tier in TIERS):
+            item.add_marker(folder)
+
+
+@dataclass(frozen=True)
+class Boot:
+    """What was seen when the shared clone had just come up, before any test touched it."""
+
+    answer: SipAnswer
+    asterisk_log: str
+    meminfo: dict[str, int]
+    free: str
+
+
+@dataclass(frozen=True)
+class Pbx:
+    """The shared clone. Tests may call through it and look at it; they leave it as they found it."""
+
+    guest: Guest
+    boot: Boot
+
+    @property
+    def tenant(self) -> Tenant:
+        """The tenant as declared, with the lab's admin."""
+        return self.guest.prepared.tenant
+
+    def secret(self, number: str) -> str:
+        """The SIP secret of an extension."""
+        extension = next(e for e in self.tenant.extensions if e.number == number)
+        return extension.secret or self.guest.prepared.identity.sip_secrets[number]
+
+    def pin(self, number: str) -> str:
+        """The voicemail PIN of an extension."""
+        extension = next(e for e in self.tenant.extensions if e.number == number)
+        assert extension.voicemail is not None
+        return extension.voicemail.pin or self.guest.prepared.identity.voicemail_pins[number]
+
+    def asterisk(self, command: str) -> str:
+        """Run a command of Asterisk's command line."""
+        return self.guest.ssh.run(f"asterisk -rx '{command}'").stdout
+
+
+@pytest.fixture(scope="session")
+def golden(request: pytest.FixtureRequest) -> Golden:
+    """The golden image: built, or taken from the cache."""
+    import os; from centralita.image.build import latest; return latest("pbx-small") if os.environ.get("DEV") else build(request.config.getoption("--appliance"))
+
+
+@pytest.fixture(scope="session")
+def duo() -> Tenant:
+    """The smallest tenant: extensions 101 and 102."""
+    return load_tenant(TESTS / "data" / "duo.yaml")
+
+
+@pytest.fixture(scope="session")
+def pbx(golden: Golden, duo: Tenant, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pbx]:
+    """A clone for the tenant duo, booted once by BIOS and its own GRUB, as the appliance declares it."""
+    workdir = tmp_path_factory.mktemp("duo")
+    prepared = prepare(golden, duo, workdir, IdentityStore(workdir / "identities"))
+    with powered_on(prepared) as guest:
+        answer = guest.machine.wait_sip(guest.address, timeout_s=BOOT_S)
+        guest.machine.wait_console(r"^centralita: up, tenant duo$", timeout_s=BOOT_S)
+        log = guest.ssh.run("cat /var/log/asterisk/messages.log").stdout
+        lines = guest.ssh.run("cat /proc/meminfo").stdout.splitlines()
+        meminfo = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines)}
+        yield Pbx(guest, Boot(answer, log, meminfo, guest.ssh.run("free -k").stdout))
+        guest.machine.powerdown()

@@ -1,0 +1,121 @@
+"""Clones: complete or absent. libguestfs itself is exercised by the image tests; here is what surrounds it."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from centralita.clone import identity, make
+from centralita.clone.files import GuestFile
+from centralita.clone.identity import HostKey, IdentityStore
+from centralita.clone.inject import Injected, archive
+from centralita.clone.make import Golden, make_clone, make_clones, remove_clone
+from centralita.ground.errors import CentralitaError
+from centralita.ground.run import run
+from centralita.spec.tenant import Tenant
+
+pytestmark = pytest.mark.unit
+
+
+def tenant(name: str = "acme") -> Tenant:
+    return Tenant.model_validate({"name": name, "extensions": ({"number": "101", "name": "Ana"},)})
+
+
+@pytest.fixture
+def golden(tmp_path: Path) -> Golden:
+    disk = tmp_path / "golden image" / "pbx.qcow2"
+    disk.parent.mkdir()
+    run(["qemu-img", "create", "-q", "-f", "qcow2", disk, "8M"])
+    record = SimpleNamespace(golden_digest="d" * 64, appliance="pbx", full_version="1.0.0+abc")
+    return cast(Golden, SimpleNamespace(qcow2_path=disk, record=record))
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> IdentityStore:
+    monkeypatch.setattr(identity, "_host_keys", lambda: (HostKey("ed25519", "PRIVATE", "public"),))
+    return IdentityStore(tmp_path / "ids")
+
+
+@pytest.fixture
+def injected(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, Sequence[GuestFile]]]:
+    seen: list[tuple[Path, Sequence[GuestFile]]] = []
+
+    def pretend(items: Sequence[tuple[Path, Sequence[GuestFile]]]) -> Injected:
+        seen.extend(items)
+        return Injected(1.0, tuple(0.1 for _ in items))
+
+    monkeypatch.setattr(make, "inject", pretend)
+    return seen
+
+
+def test_a_clone_is_an_overlay_and_a_record(
+    tmp_path: Path, golden: Golden, store: IdentityStore, injected: list[tuple[Path, Sequence[GuestFile]]]
+) -> None:
+    extra = GuestFile("/boot/grub/lab.cfg", b"menuentry")
+    clone = make_clone(golden, tenant(), tmp_path / "clones" / "acme", store, [extra])
+    assert sorted(path.name for path in clone.folder.iterdir()) == ["clone.json", "system.qcow2"]
+    assert clone.disk.stat().st_mode & 0o777 == 0o600
+    described = json.loads(run(["qemu-img", "info", "--output=json", clone.disk]).stdout)
+    assert described["backing-filename"] == str(golden.qcow2_path.resolve())
+    assert described["backing-filename-format"] == "qcow2"
+    record = json.loads((clone.folder / "clone.json").read_text())
+    made = store.get_or_create(tenant())
+    assert (record["mac"], record["uuid"], record["golden_digest"]) == (made.mac, made.uuid, "d" * 64)
+    text = (clone.folder / "clone.json").read_text()
+    assert made.sip_secrets["101"] not in text and made.voicemail_pins["101"] not in text
+    assert injected[0][1][-1] == extra
+    remove_clone(clone.folder)
+    assert not clone.folder.exists()
+
+
+def test_an_error_leaves_nothing(
+    tmp_path: Path, golden: Golden, store: IdentityStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_items: object) -> Injected:
+        raise CentralitaError("no libguestfs")
+
+    monkeypatch.setattr(make, "inject", fails)
+    wanted = [(tenant(name), tmp_path / "clones" / name, ()) for name in ("a", "b")]
+    with pytest.raises(CentralitaError, match="no libguestfs"):
+        make_clones(golden, wanted, store)
+    assert list((tmp_path / "clones").iterdir()) == []
+
+
+def test_what_is_there_is_not_replaced(
+    tmp_path: Path, golden: Golden, store: IdentityStore, injected: list[tuple[Path, Sequence[GuestFile]]]
+) -> None:
+    (tmp_path / "acme").mkdir()
+    with pytest.raises(CentralitaError, match="is there already"):
+        make_clone(golden, tenant(), tmp_path / "acme", store)
+    with pytest.raises(CentralitaError, match="not a clone"):
+        remove_clone(tmp_path / "acme")
+    assert injected == []
+
+
+def test_the_archive_has_numeric_owners_modes_links_and_folders() -> None:
+    files = [
+        GuestFile("/root/.ssh", mode=0o700, directory=True),
+        GuestFile("/etc/asterisk/pjsip.conf", "ñ".encode(), 0o640, group="asterisk", secret=True),
+        GuestFile("/etc/localtime", symlink="/usr/share/zoneinfo/Etc/UTC"),
+    ]
+    stream = archive(files, {"root": 0}, {"root": 0, "asterisk": 101}, 1_700_000_000.0)
+    with tarfile.open(fileobj=io.BytesIO(stream)) as tar:
+        folder, config, link = tar.getmembers()
+        content = tar.extractfile(config)
+        assert content is not None and content.read() == "ñ".encode()
+    assert folder.isdir() and folder.mode == 0o700
+    assert (config.name, config.mode, config.uid, config.gid) == ("etc/asterisk/pjsip.conf", 0o640, 0, 101)
+    assert (config.uname, config.gname) == ("", "")  # tar in libguestfs would look names up in its own passwd
+    assert link.issym() and link.linkname == "/usr/share/zoneinfo/Etc/UTC"
+
+
+def test_an_owner_that_the_guest_lacks_is_an_error() -> None:
+    with pytest.raises(CentralitaError, match="no group 'asterisk'"):
+        archive([GuestFile("/x", group="asterisk")], {"root": 0}, {"root": 0}, 0.0)
