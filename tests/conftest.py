@@ -74,7 +74,7 @@ class Pbx:
 @pytest.fixture(scope="session")
 def golden(request: pytest.FixtureRequest) -> Golden:
     """The golden image: built, or taken from the cache."""
-    import os; from centralita.image.build import latest; return latest("pbx-small") if os.environ.get("DEV") else build(request.config.getoption("--appliance"))
+    return build(request.config.getoption("--appliance"))
 
 
 @pytest.fixture(scope="session")

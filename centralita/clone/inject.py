@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from centralita.clone.files import GuestFile
-from centralita.ground import accel, cache, ledger
+from centralita.ground import accel, cache
 from centralita.ground.errors import CentralitaError
 from centralita.ground.paths import cache_dir
 
@@ -147,9 +147,7 @@ def _guestfs(disks: int, batch: int) -> Iterator[Any]:
     except ImportError:
         hint = "apt-get install python3-guestfs, and a virtual environment made with --system-site-packages"
         raise CentralitaError("Python's guestfs module is not there", hint=hint) from None
-    home = cache_dir() / "libguestfs"
-    home.mkdir(exist_ok=True)
-    with ledger.default().children("libguestfs"), ledger.default().tempdir("centralita-guestfs-") as temporary:
+    with accel.guestfs_surroundings():
         guest = guestfs.GuestFS(python_return_dict=True)
         try:
             guest.set_trace(False)  # a trace prints what is written, secrets included
@@ -158,13 +156,6 @@ def _guestfs(disks: int, batch: int) -> Iterator[Any]:
             guest.set_network(False)
             guest.set_smp(1)
             guest.set_memsize(_MEMORY_MIB + _MEMORY_PER_DISK_MIB * min(disks, batch))
-            guest.set_backend("direct")
-            if accel.probe().name == "tcg":
-                guest.set_backend_settings(
-                    ["force_tcg"]
-                )  # its own fall-back does not fire where KVM is there and broken
-            guest.set_cachedir(str(home))
-            guest.set_tmpdir(str(temporary))
             yield guest
         finally:
             guest.close()
@@ -172,7 +163,7 @@ def _guestfs(disks: int, batch: int) -> Iterator[Any]:
 
 def _launch(guest: Any) -> None:  # noqa: ANN401
     # supermin builds the appliance into the cache at the first launch; two at once would do it twice.
-    if any(cache_dir().glob("libguestfs/.guestfs-*/appliance.d/initrd")):
+    if any(cache_dir().glob("guestfs/.guestfs-*/appliance.d/initrd")):
         _checked(guest.launch, "libguestfs does not start")
         return
     with cache.lock("libguestfs-appliance"):

@@ -41,8 +41,7 @@ def _run(name: str, body: Callable[..., Any], first: str | None, args: tuple[Any
         with guard():
             return body(*args, **kwargs)
     except CentralitaError as error:
-        for line in error.lines():
-            get_reporter().error(line)
+        get_reporter().error("\n".join(error.lines()).removeprefix("error: "))
         sys.exit(1)
     except KeyboardInterrupt:
         get_reporter().error("interrupted; what it had begun is undone")

@@ -122,7 +122,9 @@ def _place(record: GoldenRecord, formats: list[FormatFile]) -> Path:
             same = same and [f.sha256 for f in old.formats] == [f.sha256 for f in record.formats]
         except CentralitaError:
             same = False
-    if same:
+    if same and record.mirror is None:
+        pass  # the mirror could not be asked this time: what the record says of it stays
+    elif same:
         write_record(record, folder / f"{record.appliance}.json")
     else:
         with ledger.default().tempdir(".new-", parent=home, mode=0o755) as new:

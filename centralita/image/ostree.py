@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import centralita.image
+import centralita.spec.asterisk_docs
 from centralita.ground import cache, ledger, paths
 from centralita.ground.cache import digest_of
 from centralita.ground.errors import CentralitaError
@@ -93,6 +94,11 @@ def hook_spec(appliance: Appliance) -> dict[str, Any]:
     }
 
 
+def _inputs_of(element: Path) -> dict[str, Path]:
+    """What of an element can change a tree: all of it but its README."""
+    return {p.name: p for p in sorted(element.iterdir()) if p.name not in ("README.md", "__pycache__")}
+
+
 def tree_key(appliance: Appliance, packages: PackageSet) -> str:
     """The digest of all that can change the tree: packages, elements, declared lists, our code, diskimage-builder."""
     code = Path(centralita.image.__file__).parent
@@ -103,8 +109,9 @@ def tree_key(appliance: Appliance, packages: PackageSet) -> str:
         packages.lock.source_date_epoch,
         hook_spec(appliance),
         render_modules_conf(_modules(appliance)),
-        {name: elements / name for name in _elements(appliance)},
+        {name: _inputs_of(elements / name) for name in _elements(appliance)},
         [code / name for name in CODE],
+        Path(centralita.spec.asterisk_docs.__file__),
         importlib.metadata.version("diskimage-builder"),
     )
 
@@ -132,9 +139,6 @@ def _prepare(folder: Path, appliance: Appliance, packages: PackageSet) -> dict[s
         shutil.copytree(paths.repo_root() / "elements" / name, elements / name, symlinks=True, dirs_exist_ok=True)
     generated = elements / "generated" / "generated.files/etc/asterisk"
     generated.mkdir(parents=True)
-    if (elements / "asterisk/etc").is_dir():
-        shutil.copytree(elements / "asterisk/etc", generated, dirs_exist_ok=True)
-        shutil.rmtree(elements / "asterisk/etc")
     (generated / "modules.conf").write_text(render_modules_conf(_modules(appliance)))
     # diskimage-builder calls sudo even as root; a fresh Debian has none.
     sudo = folder / "bin/sudo"

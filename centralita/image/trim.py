@@ -19,7 +19,11 @@ from pathlib import Path
 from elftools.elf.dynamic import DynamicSection
 from elftools.elf.elffile import ELFFile
 
+from centralita.spec.asterisk_docs import slim_documentation
+
 LIBRARY_DIR = "usr/lib/x86_64-linux-gnu"
+# Asterisk keeps its documentation in memory, 27 MB of it, and checks its configuration against a small part of it.
+DOCUMENTATION = "usr/share/asterisk/documentation/core-en_US.xml"
 MODULE_DIR = f"{LIBRARY_DIR}/asterisk/modules"
 # Loaded by name from within glibc (thread cancellation, name services) or from PAM's stack: no header tells.
 ALWAYS_KEPT = ("libgcc_s.so.*", "libnss_*", "libpam*", "libc.so.*", "libm.so.*", "libresolv.so.*", "ld-linux*")
@@ -84,7 +88,7 @@ def needed_libraries(path: Path) -> set[str]:
         names: set[str] = set()
         dynamic = elf.get_section_by_name(".dynamic")
         if isinstance(dynamic, DynamicSection):
-            names |= {str(tag.needed) for tag in dynamic.iter_tags("DT_NEEDED")}
+            names |= {tag.needed for tag in dynamic.iter_tags("DT_NEEDED")}  # type: ignore[attr-defined]
         note = elf.get_section_by_name(".note.dlopen")
         if note is not None:
             names |= set(_dlopen_names(note.data()))
@@ -153,6 +157,9 @@ def main(argv: Sequence[str]) -> int:
     root, spec_path, facts = map(Path, argv)
     spec = json.loads(spec_path.read_text())
     trimmed = trim(root, spec["purge_paths"], spec["asterisk_modules"])
+    documentation = root / DOCUMENTATION
+    if documentation.is_file():
+        documentation.write_bytes(slim_documentation(documentation.read_bytes()))
     facts.write_text(json.dumps(asdict(trimmed), indent=1))
     print(
         f"trimmed {trimmed.purged_bytes} bytes of paths, {trimmed.module_bytes} of {len(trimmed.modules)} Asterisk"

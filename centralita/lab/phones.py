@@ -27,6 +27,7 @@ from centralita.lab.phone_events import CallEnd, Event, PhonesError, Registratio
 
 T = TypeVar("T")
 MAX_CALLS = 4
+STDERR = "phones.stderr"
 PACKETS_PER_SECOND = 50  # G.711 with 20 ms a packet
 ANSWER_S = 15.0
 
@@ -42,7 +43,7 @@ class Phones:
         ...     anna = phones.add("101", registrar=pbx, secret=secret)
         ...     anna.wait_registered()
         ...     call = anna.call("*43", tone_hz=440, record=Path("echo.wav"))
-        ...     call.hear(3)
+        ...     call.wait_heard(3)
         ...     call.hangup()
     """
 
@@ -78,7 +79,7 @@ class Phones:
         argv = [*python.argv, "-B", "-m", "centralita.lab.phone_agent"]
         # Not this process's packages: the agent may run on another Python.
         path = f"{repo_root()}:{self._library or phone_library.library()}"
-        stderr = self._stack.enter_context((self.workdir / "phones.stderr").open("ab"))
+        stderr = self._stack.enter_context((self.workdir / STDERR).open("ab"))
         agent = self._stack.enter_context(
             self._ledger.process(
                 self.network.argv(argv),
@@ -157,6 +158,14 @@ class Phones:
             raise PhonesError(f"the phone agent refused {name}: {reply.data['error']}", log=self.log)
         return reply.data
 
+    def hangup_all(self) -> None:
+        """End every call that is not over, and wait until all are."""
+        with self._changed:
+            told = [event.data for event in self.events if event.name in ("call", "incoming")]
+        over = {data["call"] for data in told if data.get("state") == "disconnected"}
+        for number in sorted({data["call"] for data in told} - over):
+            Call(self, number).hangup()
+
     def wait(self, look: Callable[[], T | None], what: str, *, timeout_s: float) -> T:
         """Wait until `look`, asked at each event, returns something."""
         deadline = time.monotonic() + timeout_s
@@ -184,6 +193,8 @@ class Phones:
         return self.wait(look, what, timeout_s=timeout_s)
 
     def _error(self, message: str) -> PhonesError:
+        if self._ended and (said := (self.workdir / STDERR).read_text(errors="replace").strip()):
+            message += f"\nit said:\n    {said[-1500:]}\n"
         last = [f"    {e.name} {json.dumps(e.data, ensure_ascii=False)}" for e in self.events if e.name != "reply"][-8:]
         return PhonesError("\n".join([f"{message}; the last events:", *last]), log=self.log)
 
@@ -270,23 +281,39 @@ class Call:
         self.wait_state("confirmed", timeout_s=timeout_s)
         self._await("media", "to have sound", timeout_s, {"active": {True}})
 
+    @property
+    def over(self) -> bool:
+        """Whether the call has ended."""
+        return any(
+            event.name == "call" and event.data["call"] == self.number and event.data["state"] == "disconnected"
+            for event in list(self.phones.events)
+        )
+
     def wait_ended(self, *, timeout_s: float = ANSWER_S) -> CallEnd:
         """Wait until the call is over, and return how it ended."""
         data = self._await("call", "to end", timeout_s, {"state": {"disconnected"}}).data
         stats = StreamStats(**data["stats"]) if data["stats"] else None
         return CallEnd(data["code"], data["reason"], data["connected_s"], stats)
 
-    def hear(self, seconds: float, *, timeout_s: float | None = None) -> StreamStats:
-        """Let the call go on until it has received so many seconds of sound more; return the figures so far."""
-        so_far_s = self.stats().received_packets / PACKETS_PER_SECOND
-        return self.wait_heard(so_far_s + seconds, timeout_s=timeout_s or seconds * 3 + 10)
+    def go_on(self, seconds: float) -> StreamStats:
+        """Let the call go on until the phone has sent so many seconds of sound more; return the figures so far.
+
+        A phone sends all the time; a PBX that listens, to a message or for digits, sends nothing.
+        """
+        wanted = self.stats().sent_packets + seconds * PACKETS_PER_SECOND
+        return self._wait_packets(lambda stats: stats.sent_packets >= wanted, seconds * 3 + 10)
 
     def wait_heard(self, seconds: float, *, timeout_s: float | None = None) -> StreamStats:
         """Let the call go on until it has received so many seconds of sound in all; return the figures so far."""
-        deadline = time.monotonic() + (timeout_s or seconds * 3 + 10)
-        while (stats := self.stats()).received_packets < seconds * PACKETS_PER_SECOND:
-            if time.monotonic() > deadline:
-                raise PhonesError(f"call {self.number} was to hear {seconds:g} s of sound, but got {stats}")
+        wanted = seconds * PACKETS_PER_SECOND
+        return self._wait_packets(lambda stats: stats.received_packets >= wanted, timeout_s or seconds * 3 + 10)
+
+    def _wait_packets(self, enough: Callable[[StreamStats], bool], timeout_s: float) -> StreamStats:
+        deadline = time.monotonic() + timeout_s
+        while not enough(stats := self.stats()):
+            if self.over or time.monotonic() > deadline:
+                why = "ended" if self.over else f"has been waited for for {timeout_s:g} s"
+                raise PhonesError(f"call {self.number} {why} with too few packets: {stats}", log=self.phones.log)
             # Packets come every 20 ms without an event; this is how often they are counted.
             time.sleep(0.05)
         return stats

@@ -28,6 +28,10 @@ KEYRINGS = (
 )
 
 
+class MirrorUnreachableError(CentralitaError):
+    """A mirror's Release file could not be fetched."""
+
+
 @dataclass(frozen=True)
 class Release:
     """What a mirror's signed Release file said when it was read.
@@ -150,7 +154,7 @@ def verify_release(mirror: str, suite: str, folder: Path, keys: Path, now: datet
     plain = folder / f"Release.{suite}"
     uri = f"{mirror}/dists/{suite}/InRelease"
     if not apt_fetch([(uri, target, None)], check=False):
-        raise CentralitaError(
+        raise MirrorUnreachableError(
             f"cannot fetch {uri}",
             hint="is the mirror reachable, and does it have that suite? Another one: --mirror URL",
         )

@@ -11,9 +11,16 @@ from centralita.ground.cache import digest_of
 from centralita.ground.errors import CentralitaError
 from centralita.ground.report import get_reporter
 from centralita.packages.apt import PrivateApt
-from centralita.packages.fetch import Fetched, fetch_packages
+from centralita.packages.fetch import Fetched, deb_path, fetch_packages
 from centralita.packages.lockfile import Lock, LockChange, LockedPackage, diff_locks, load_lock
-from centralita.packages.mirror import Release, check_expiry, host_mirror, keyring, verify_release
+from centralita.packages.mirror import (
+    MirrorUnreachableError,
+    Release,
+    check_expiry,
+    host_mirror,
+    keyring,
+    verify_release,
+)
 
 
 @dataclass(frozen=True)
@@ -101,6 +108,17 @@ def _fetch_all(request: Request, packages: Sequence[LockedPackage]) -> Fetched:
     return fetch_packages(packages, mirrors)
 
 
+def _release_if_needed(request: Request, lock: Lock) -> Release | None:
+    """The mirror's Release; None where it cannot be read and nothing has to be fetched from that mirror anyway."""
+    try:
+        return read_release(request)
+    except MirrorUnreachableError as error:
+        if all(deb_path(p).is_file() for p in lock.packages):
+            get_reporter().warn(f"{error.message}; going on with the packages that are here, all as locked")
+            return None
+        raise
+
+
 def obtain(request: Request, lock_path: Path, *, renew: str, locked: bool = False) -> PackageSet:
     """Packages for *request*: as locked; from a snapshot; else what the mirror has now, loudly.
 
@@ -120,7 +138,7 @@ def obtain(request: Request, lock_path: Path, *, renew: str, locked: bool = Fals
         write_lock(lock_path, lock, renew)
         reporter.info(f"wrote {lock_path} ({len(lock.packages)} packages)")
     if release is None:
-        release = read_release(request)
+        release = _release_if_needed(request, lock)
     fetched = _fetch_all(request, lock.packages)
     if not fetched.missing:
         return PackageSet(lock, (), release, fetched.downloaded_bytes)
@@ -130,7 +148,7 @@ def obtain(request: Request, lock_path: Path, *, renew: str, locked: bool = Fals
             f"no mirror has these locked packages any more: {names}",
             hint=f"name a snapshot mirror in mirror.snapshots, or renew the lock: `{renew}`",
         )
-    now = resolve(request, release)
+    now = resolve(request, release or read_release(request))
     unlocked = tuple(diff_locks(lock.packages, now.packages))
     for change in unlocked:
         reporter.warn(f"not as locked: {change}")

@@ -13,7 +13,7 @@ from itertools import pairwise
 
 from centralita.spec.problems import Complaint, choose_from
 
-#: Tone zones of elements/asterisk/etc/indications.conf (a unit test compares them).
+#: Tone zones of the element asterisk's indications.conf (a unit test compares them).
 COUNTRIES = (
     "at", "au", "be", "bg", "br", "ch", "cl", "cn", "cz", "de", "dk", "ee", "es", "fi", "fr", "gr", "hu", "id", "il",
     "in", "it", "jp", "lt", "mx", "my", "nl", "no", "nz", "ph", "pl", "pt", "ru", "se", "sg", "th", "tw", "uk", "us",

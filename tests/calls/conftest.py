@@ -37,6 +37,13 @@ def ben(pbx: Pbx, phones: Phones) -> Phone:
     return _registered(pbx, phones, "102")
 
 
+@pytest.fixture(autouse=True)
+def no_call_left(phones: Phones) -> Iterator[None]:
+    """A test that fails leaves no call to the next one."""
+    yield
+    phones.hangup_all()
+
+
 @pytest.fixture
 def wavs(tmp_path: Path) -> Path:
     """Where a test's recordings go."""

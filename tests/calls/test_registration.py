@@ -16,8 +16,7 @@ pytestmark = pytest.mark.xdist_group("duo")
 def without_chance(answer: str) -> str:
     """An answer's text without what differs from request to request."""
     text = re.sub(r'(nonce|opaque)="[^"]*"', r'\1=""', answer)
-    text = re.sub(r"(branch|tag|rport|received)=[^;\r\n]*", r"\1=", text)
-    return re.sub(r"(?m)^(Call-ID|From|To):.*$", r"\1:", text)
+    return re.sub(r"(?m)^(Via|Call-ID|From|To):.*$", r"\1:", text)
 
 
 def test_both_phones_register(pbx: Pbx, anna: Phone, ben: Phone) -> None:

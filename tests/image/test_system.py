@@ -33,9 +33,13 @@ def test_nothing_failed_at_boot(host: Host) -> None:
 
 def test_nothing_listens_but_ssh_and_sip(host: Host) -> None:
     lines = host.check_output("ss -H -l -n -t -u").splitlines()
-    sockets = {(line.split()[0], *line.split()[4].rsplit(":", 1)) for line in lines}
+    sockets = {(line.split()[0], int(line.split()[4].rpartition(":")[2])) for line in lines}
+    # From a port of the range for clients nobody is served: PJSIP asks name servers from two such UDP ports.
     # RTP ports are opened for a call and closed with it.
-    assert {(protocol, int(port)) for protocol, _, port in sockets} == {("tcp", 22), ("tcp", 5060), ("udp", 5060)}
+    first, last = map(int, host.check_output("cat /proc/sys/net/ipv4/ip_local_port_range").split())
+    served = {(protocol, port) for protocol, port in sockets if protocol == "tcp" or not first <= port <= last}
+    assert served == {("tcp", 22), ("tcp", 5060), ("udp", 5060)}
+    assert len(sockets - served) <= 2
 
 
 def test_asterisk_had_nothing_to_complain_about(pbx: Pbx) -> None:
@@ -101,7 +105,3 @@ def test_booted_by_bios(host: Host) -> None:
 def test_no_shell_waits_on_any_console(host: Host) -> None:
     assert host.process.filter(comm="agetty") == []
     assert host.process.filter(comm="login") == []
-
-
-def test_zz_tmp(host: Host) -> None:
-    print(host.check_output("ss -lunp; ps -eo pid,user,rss,nlwp,args; systemd-analyze || true"))

@@ -252,6 +252,6 @@ def test_two_hundred_extensions_are_quick(tmp_path: Path) -> None:
 
 
 def test_the_countries_are_those_of_the_golden_image() -> None:
-    text = (repo_root() / "elements" / "asterisk" / "etc" / "indications.conf").read_text()
+    text = (repo_root() / "elements/asterisk/asterisk.files/etc/asterisk/indications.conf").read_text()
     zones = [line[1:-1] for line in text.splitlines() if line.startswith("[") and line != "[general]"]
     assert sorted(COUNTRIES) == sorted(zones)

@@ -8,6 +8,7 @@ PJSUA2 is driven by the main thread alone (no worker threads): its callbacks the
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import queue
@@ -23,6 +24,7 @@ import pjsua2 as pj
 from centralita.lab.phone_agent.calls import CLOCK_RATE_HZ, Call, Json, Phone
 
 WAV_HEADER_BYTES = 44
+FRAME_MS = 20
 
 
 class Agent:
@@ -96,7 +98,7 @@ class Agent:
             self.tell("reply", id=identifier, ok=True, **(handler(**command) or {}))
         except pj.Error as error:
             self.tell("reply", id=identifier, ok=False, error=error.info().replace("\n", " "))
-        except (KeyError, TypeError, ValueError, OSError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
             self.tell("reply", id=identifier, ok=False, error=f"{type(error).__name__}: {error}")
 
     def do_start(self, address: str, log: str | None = None) -> Json:
@@ -109,6 +111,13 @@ class Agent:
         config.medConfig.sndClockRate = CLOCK_RATE_HZ
         config.medConfig.noVad = True
         config.medConfig.ecTailLen = 0
+        # What is recorded shall lack what was lost, not what a crowded or emulated host delivered late.
+        config.medConfig.jbInit = config.medConfig.jbMinPre = 10 * FRAME_MS
+        config.medConfig.jbMaxPre, config.medConfig.jbMax = 20 * FRAME_MS, 50 * FRAME_MS
+        # The binding has no value for "discard nothing" (0, pjmedia_jb_discard_algo), only a pointer to the default's.
+        algorithm = config.medConfig.jbDiscardAlgo
+        ctypes.c_int.from_address(int(algorithm)).value = 0
+        config.medConfig.jbDiscardAlgo = algorithm
         config.logConfig.consoleLevel = 0
         config.logConfig.level = 4 if log else 0
         config.logConfig.msgLogging = 1
