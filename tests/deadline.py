@@ -28,7 +28,8 @@ def _ring(_number: int, _frame: FrameType | None) -> None:
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Arm the alarm that ends the test which the deadline finds running."""
     left = _left()
-    if left is not None:
+    distributing = session.config.getoption("numprocesses", None) and not hasattr(session.config, "workerinput")
+    if left is not None and not distributing:
         signal.signal(signal.SIGALRM, _ring)
         signal.setitimer(signal.ITIMER_REAL, max(left, 0.01))
 

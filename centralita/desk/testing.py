@@ -8,6 +8,7 @@ import sys
 from centralita.ground import paths
 from centralita.ground.errors import CentralitaError
 
+WORKERS = 2
 TIERS = ("lint", "unit", "image", "calls", "targets")
 
 
@@ -18,6 +19,8 @@ def run_tests(tier: str, appliance: str, keyword: str, exit_first: bool) -> int:
     if unknown:
         raise CentralitaError(f"no test tier {', '.join(unknown)}", hint=f"tiers: {', '.join(TIERS)}")
     argv = [sys.executable, "-m", "pytest", str(paths.repo_root() / "tests"), "--appliance", appliance]
+    # Two groups share the machine: the clone that phones call, and boots that take what it leaves of the processors.
+    argv += ["-n", str(WORKERS), "--dist", "loadgroup"]
     if wanted:
         argv += ["-m", " or ".join(wanted)]
     if keyword:

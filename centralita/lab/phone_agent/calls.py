@@ -92,6 +92,8 @@ class Call(pj.Call):  # type: ignore[misc]
         audio = self.audio()
         if audio is None:
             return
+        # The microphone of a null device: silence, without which a stream that has no source would send nothing.
+        pj.Endpoint.instance().audDevManager().getCaptureDevMedia().startTransmit(audio)
         for name, port in self.ports.items():
             if name == "record":
                 audio.startTransmit(port)
