@@ -33,6 +33,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(folder)
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show what the tests measured."""
+    reports = [*terminalreporter.stats.get("passed", []), *terminalreporter.stats.get("failed", [])]
+    figures = [(report.nodeid.rpartition("::")[2], report.user_properties) for report in reports]
+    measured = {test: ", ".join(f"{name} {value}" for name, value in found) for test, found in figures if found}
+    if measured:
+        terminalreporter.section("figures")
+        for test, shown in measured.items():
+            terminalreporter.line(f"{test}: {shown}")
+
+
 @dataclass(frozen=True)
 class Boot:
     """What was seen when the shared clone had just come up, before any test touched it."""

@@ -38,8 +38,8 @@ class RtpStream:
     jitter_max_ms: float
 
 
-# tshark 4.0: start, end, source, port, destination, port, SSRC, payload, packets, lost (percent), min, mean, max delta,
-# min, mean, max jitter. 3.x has no minima: its two columns less are told by counting.
+# tshark 4: start, end, source, port, destination, port, SSRC, payload, packets, lost (percent), then minimum, mean and
+# maximum of the delta and of the jitter, and a mark for problems.
 _ROW = re.compile(
     r"^\s*[\d.]+\s+[\d.]+\s+(?P<source>\S+)\s+(?P<sport>\d+)\s+(?P<target>\S+)\s+(?P<tport>\d+)\s+"
     r"(?P<ssrc>0x[0-9A-Fa-f]+)\s+(?P<payload>.+?)\s+(?P<packets>\d+)\s+(?P<lost>-?\d+)\s+\([^)]*\)\s+(?P<figures>.*)$"

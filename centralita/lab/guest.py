@@ -13,10 +13,11 @@ from centralita.clone.identity import Identity, IdentityStore
 from centralita.clone.make import Clone, Golden, make_clone
 from centralita.ground import accel
 from centralita.ground.errors import CentralitaError
+from centralita.lab.firmware import Firmware
 from centralita.lab.machine import Machine
 from centralita.lab.net import LabNetwork, Lease
 from centralita.lab.options import lab_cfg
-from centralita.lab.qemu import QEMU, Board, DiskBus, Firmware, MachineSpec
+from centralita.lab.qemu import QEMU, Board, DiskBus, MachineSpec
 from centralita.lab.ssh import AdminKey, SshAccess, make_key, ssh_access
 from centralita.spec.tenant import Admin, Tenant
 

@@ -10,14 +10,12 @@ import contextlib
 import math
 import os
 import re
-import shutil
 import socket
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 from types import TracebackType
@@ -30,35 +28,26 @@ from centralita.ground.ledger import Ledger
 from centralita.ground.run import environment
 from centralita.lab import sip
 from centralita.lab.console import ConsoleText
+from centralita.lab.firmware import OVMF_DIR, provide_firmware
 from centralita.lab.net import LabNetwork
 from centralita.lab.qemu import (
     CONSOLE_LOG,
     HVC0_SOCKET,
-    OVMF_DIR,
-    OVMF_FILES,
-    OVMF_VARS_COPY,
     QEMU_LOG,
     MachineSpec,
     Wiring,
     qemu_argv,
 )
-from centralita.lab.qmp import Qmp
+from centralita.lab.qmp import Qmp, QmpEvent
 
 T = TypeVar("T")
 CONNECT_TIMEOUT_S = 30.0
+# Said by systemd, which would start it again and again.
+ASTERISK_FAILED = re.compile(r"^.*Failed to start .*asterisk\.service.*$", re.MULTILINE)
 
 
 class MachineError(CentralitaError):
     """A machine did not do what was waited for; the message holds the console's last lines."""
-
-
-@dataclass(frozen=True)
-class QmpEvent:
-    """An event of QEMU's, and when it came (seconds since power on)."""
-
-    name: str
-    data: Mapping[str, Any]
-    seconds: float
 
 
 class Machine:
@@ -118,6 +107,17 @@ class Machine:
         """The Unix socket of the paravirtual console."""
         return self.workdir / HVC0_SOCKET
 
+    def open_hvc0(self) -> socket.socket:
+        """Return a new connection to the paravirtual console; it takes one at a time."""
+        console = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        # By the folder's descriptor, because the socket's address has room for 107 bytes only.
+        folder = os.open(self.workdir, os.O_PATH | os.O_DIRECTORY)
+        try:
+            console.connect(f"/proc/self/fd/{folder}/{HVC0_SOCKET}")
+        finally:
+            os.close(folder)
+        return console
+
     @property
     def running(self) -> bool:
         """Whether QEMU is there."""
@@ -137,7 +137,7 @@ class Machine:
         if self._process is not None:
             raise CentralitaError(f"machine {self.spec.name} was started before; make a new one")
         self.workdir.mkdir(parents=True, exist_ok=True)
-        self._prepare_firmware()
+        provide_firmware(self.spec.firmware, self.workdir, self._ovmf_dir)
         with ExitStack() as stack:
             ours_qmp, theirs_qmp = socket.socketpair()
             ours_serial, theirs_serial = socket.socketpair()
@@ -234,7 +234,8 @@ class Machine:
                     answers.append(sip.SipAnswer(answer.status, answer.reason, self.elapsed_s(), answer.server))
                     self._changed.notify_all()
 
-        return self._wait_beside(attempt, answers, f"a SIP answer from {address}:{port}", timeout_s)
+        what = f"a SIP answer from {address}:{port}"
+        return self._wait_beside(attempt, answers, what, timeout_s, hopeless=ASTERISK_FAILED)
 
     def wait_tcp(self, address: IPv4Address, port: int, *, timeout_s: float) -> float:
         """Wait until the guest accepts TCP connections on `port`; return the seconds since power on."""
@@ -296,7 +297,14 @@ class Machine:
 
     # How waiting works: threads change the state under `_changed` and notify; waiters look again.
 
-    def _wait(self, look: Callable[[], T | None], what: str, *, timeout_s: float) -> T:
+    def _wait(
+        self,
+        look: Callable[[], T | None],
+        what: str,
+        *,
+        timeout_s: float,
+        hopeless: re.Pattern[str] | None = None,
+    ) -> T:
         deadline = time.monotonic() + timeout_s
         with self._changed:
             while True:
@@ -306,6 +314,8 @@ class Machine:
                 if self.console.failure is not None:
                     sign = self.console.failure
                     raise self._error(f"{what}, but {sign.meaning}: {sign.text}")
+                if hopeless is not None and (seen := self.console.search(hopeless)) is not None:
+                    raise self._error(f"{what}, but the console shows: {seen[0].strip()}")
                 if self._exit_status is not None:
                     reason = next((e.data.get("reason") for e in self.events if e.name == "SHUTDOWN"), None)
                     because = f" ({reason})" if reason else f" with status {self._exit_status}"
@@ -316,14 +326,20 @@ class Machine:
                 self._changed.wait(left_s)
 
     def _wait_beside(
-        self, attempt: Callable[[threading.Event], None], results: list[T], what: str, timeout_s: float
+        self,
+        attempt: Callable[[threading.Event], None],
+        results: list[T],
+        what: str,
+        timeout_s: float,
+        *,
+        hopeless: re.Pattern[str] | None = None,
     ) -> T:
         """Wait for the first of `results`, which `attempt` fills in a thread of its own until it is told to stop."""
         stop = threading.Event()
         thread = threading.Thread(target=attempt, args=(stop,), name=f"probe-{self.spec.name}", daemon=True)
         thread.start()
         try:
-            return self._wait(lambda: results[0] if results else None, what, timeout_s=timeout_s)
+            return self._wait(lambda: results[0] if results else None, what, timeout_s=timeout_s, hopeless=hopeless)
         finally:
             stop.set()
             thread.join(5.0)
@@ -348,16 +364,6 @@ class Machine:
         if self.network is None:
             raise CentralitaError(f"machine {self.spec.name} has no network")
         return self.network
-
-    def _prepare_firmware(self) -> None:
-        if self.spec.firmware == "bios":
-            return
-        for name in OVMF_FILES[self.spec.firmware]:
-            if not (self._ovmf_dir / name).exists():
-                raise CentralitaError(f"UEFI firmware {self._ovmf_dir / name} is missing", hint="apt-get install ovmf")
-        variables = self.workdir / OVMF_VARS_COPY
-        if not variables.exists():
-            shutil.copyfile(self._ovmf_dir / OVMF_FILES[self.spec.firmware][1], variables)
 
     def _on_event(self, name: str, data: Mapping[str, Any]) -> None:
         with self._changed:

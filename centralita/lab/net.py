@@ -129,14 +129,14 @@ class LabNetwork:
             subnet, gateway=host_address, taken=[*taken, *(lease.address for lease in self.leases)]
         )
         self.name = f"ctl-{secrets.token_hex(4)}"
-        self._ledger = ledger or ledgers.default()
+        self.ledger = ledger or ledgers.default()
         self._stack = ExitStack()
         self._taps = 0
         self.dhcp_log: Path | None = None
 
     def __enter__(self) -> LabNetwork:
         with ExitStack() as stack:
-            stack.enter_context(self._ledger.netns(self.name))
+            stack.enter_context(self.ledger.netns(self.name))
             run(["ip", "netns", "add", self.name])
             mac = ":".join(("02", *(f"{byte:02x}" for byte in secrets.token_bytes(5))))
             self._ip(bridge_commands(self.host_address, self.subnet, mac))
@@ -179,11 +179,11 @@ class LabNetwork:
         run(self.argv(["ip", "-batch", "-"]), stdin=batch.encode())
 
     def _start_dhcp(self, stack: ExitStack) -> None:
-        directory = stack.enter_context(self._ledger.tempdir("ctl-dhcp-"))
+        directory = stack.enter_context(self.ledger.tempdir("ctl-dhcp-"))
         self.dhcp_log = directory / "dnsmasq.log"
         with self.dhcp_log.open("wb") as sink:
             stack.enter_context(
-                self._ledger.process(
+                self.ledger.process(
                     self.argv(dnsmasq_argv(self.subnet, self.host_address, self.leases)),
                     env=environment(),
                     stdout=sink,

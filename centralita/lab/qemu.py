@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from centralita.ground.errors import CentralitaError
+from centralita.lab.firmware import OVMF_DIR, OVMF_FILES, OVMF_VARS_COPY, Firmware
 
-Firmware = Literal["bios", "uefi", "uefi-secure"]
 Board = Literal["q35", "pc"]
 DiskBus = Literal["virtio", "virtio-scsi", "ahci", "ide", "pvscsi", "mptspi"]
 
@@ -20,14 +20,6 @@ CONSOLE_LOG = "console.log"
 HVC0_LOG = "hvc0.log"
 HVC0_SOCKET = "hvc0.sock"
 QEMU_LOG = "qemu.log"
-
-OVMF_DIR = Path("/usr/share/OVMF")
-OVMF_VARS_COPY = "OVMF_VARS.fd"
-# Debian's package "ovmf". The .ms variable store has Microsoft's keys enrolled and Secure Boot on.
-OVMF_FILES: dict[Firmware, tuple[str, str]] = {
-    "uefi": ("OVMF_CODE_4M.fd", "OVMF_VARS_4M.fd"),
-    "uefi-secure": ("OVMF_CODE_4M.secboot.fd", "OVMF_VARS_4M.ms.fd"),
-}
 
 # How the disk hangs on each bus: the controller (if the board has none), and the drive on it.
 _DISK_DEVICES: dict[DiskBus, tuple[str | None, str]] = {

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass
 from typing import Any
 
 from qemu.qmp import ConnectError, EventListener, ExecuteError, QMPClient, QMPError
@@ -16,6 +17,15 @@ from qemu.qmp import ConnectError, EventListener, ExecuteError, QMPClient, QMPEr
 from centralita.ground.errors import CentralitaError
 
 EventCallback = Callable[[str, Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class QmpEvent:
+    """An event of QEMU's, and when it came (seconds since power on)."""
+
+    name: str
+    data: Mapping[str, Any]
+    seconds: float
 
 
 class Qmp:

@@ -18,10 +18,10 @@ from centralita.ground.errors import CentralitaError
 from centralita.ground.report import get_reporter
 from centralita.image.build import build
 from centralita.lab import sip, terminal
+from centralita.lab.firmware import Firmware
 from centralita.lab.guest import Guest, Hardware, Prepared, powered_on, prepare
 from centralita.lab.machine import MachineError
 from centralita.lab.netns import enter_argv
-from centralita.lab.qemu import Firmware
 from centralita.spec.tenant import load_tenant
 
 # A crowded host that emulates is slow; whoever waits sees how long it has been, and can stop.
@@ -58,7 +58,10 @@ def run_session(
         with _log_kept(prepared), powered_on(prepared, hardware) as guest:
             if console:
                 terminal.attach(guest.machine)
-                _show(guest, sip.ping(guest.network, guest.address))
+                if guest.machine.running:
+                    _show(guest)
+                    if sip.ping(guest.network, guest.address) is None:
+                        reporter.warn("it does not answer SIP (yet)")
             else:
                 _await_answer(guest)
             _stay(guest)
@@ -72,18 +75,16 @@ def _await_answer(guest: Guest) -> None:
     _show(guest, answer)
 
 
-def _show(guest: Guest, answer: sip.SipAnswer | None) -> None:
+def _show(guest: Guest, answer: sip.SipAnswer | None = None) -> None:
     prepared = guest.prepared
     namespace = guest.network.name
     shell = enter_argv(namespace, [])
-    key = ["ssh", "-i", str(prepared.key.private), "-o", f"UserKnownHostsFile={guest.ssh.known_hosts}"]
-    key += ["-o", "HostKeyAlias=pbx", f"root@{guest.address}"]
     numbers = ", ".join(extension.number for extension in prepared.tenant.extensions[:8])
     more = len(prepared.tenant.extensions) - 8
     rows = {
         "SIP": f"sip:NUMBER@{guest.address} (UDP and TCP 5060); extensions {numbers}" + (" …" if more > 0 else ""),
         "secrets": f"{IdentityStore().root / (prepared.tenant.name + '.json')} (where the tenant's file has none)",
-        "SSH": shlex.join([*shell, *key]),
+        "SSH": shlex.join(guest.ssh.argv()),
         "network": f"{namespace}: {guest.network.subnet}, this side is {guest.network.host_address}; "
         f"commands in it: {shlex.join(shell)} …",
         "hvc0": f"socat -,raw,echo=0,escape=0x1d unix-connect:{shlex.quote(str(guest.machine.hvc0_socket))}",
