@@ -13,6 +13,9 @@ from centralita.image.build import Golden, build
 from centralita.lab.guest import Guest, powered_on, prepare
 from centralita.lab.sip import SipAnswer
 from centralita.spec.tenant import Tenant, load_tenant
+from tests.matrix import pytest_terminal_summary
+
+__all__ = ["pytest_terminal_summary"]
 
 TESTS = Path(__file__).parent
 TIERS = ("lint", "unit", "image", "calls", "targets")
@@ -23,6 +26,7 @@ BOOT_S = 240.0
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Options of our own."""
     parser.addoption("--appliance", default="pbx-small", help="the appliance whose image is tested")
+    parser.addoption("--target", default="", help="targets to test, with commas; by default those that are quick")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
