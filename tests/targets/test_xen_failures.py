@@ -26,6 +26,7 @@ def test_a_kernel_that_panics_is_seen_at_once(lab: XenLab) -> None:
             guest.machine.wait_sip(guest.address, timeout_s=300)
         assert "Kernel panic - not syncing" in failure.value.message
         assert "the guest's console:" in failure.value.message
+        assert "mount_root" in failure.value.message  # the trace that explains it
         panicked = guest.machine.console.search(re.compile("Kernel panic"))
         assert panicked is not None
         assert time.monotonic() - guest.machine.console.seen_at(panicked.start()) < AT_ONCE_S

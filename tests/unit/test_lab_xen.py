@@ -124,13 +124,13 @@ def test_xl_cfg_names_kind_disk_bridge_and_identity(target: XenTarget) -> None:
 
 
 def test_lab_s_overrides_are_words_of_xl_create() -> None:
-    assert lab_overrides("xen-pv", ["mitigations=off"]) == [
+    assert lab_overrides(config("xen-pv"), ["mitigations=off"]) == [
         'on_crash="preserve"',
         'extra="mitigations=off earlyprintk=xen"',
     ]
-    assert 'tsc_mode="native"' in lab_overrides("xen-pvh")
+    assert 'tsc_mode="native"' in lab_overrides(config("xen-pvh"))
     # GRUB reads the options from the clone's own menu.
-    assert not any(word.startswith("extra") for word in lab_overrides("xen-pvh-grub"))
+    assert not any(word.startswith("extra") for word in lab_overrides(config("xen-pvh-grub")))
 
 
 def test_matrix_is_kept_and_a_check_that_did_not_pass_counts(tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ XEN_TARGETS: tuple[XenTarget, ...] = get_args(XenTarget)
 GRUB_PV = "/usr/lib/grub-xen/grub-x86_64-xen.bin"
 GRUB_PVH = "/usr/lib/grub-xen/grub-i386-xen_pvh.bin"
 
+CONSOLE_LOGS = "/var/log/xen/console"
+
 _BOOT: dict[XenTarget, dict[str, object]] = {
     "xen-pv": {"type": "pv", "bootloader": "pygrub"},
     "xen-pvgrub": {"type": "pv", "kernel": GRUB_PV},
@@ -67,16 +69,24 @@ class XlConfig:
         return "\n".join(lines) + "\n"
 
 
-def lab_overrides(target: XenTarget, options: Sequence[str] = EMULATION_OPTIONS) -> list[str]:
+def serial_log(name: str) -> str:
+    """The log of an HVM guest's serial port, beside those of xenconsoled."""
+    return f"serial-{name}.log"
+
+
+def lab_overrides(config: XlConfig, options: Sequence[str] = EMULATION_OPTIONS) -> list[str]:
     """Arguments of `xl create` that change the domain for the lab, where the file stays as it is.
 
     A crashed domain stays to be looked at; the guest's kernel speaks before it has a console; and its time-stamp
     counter is read without a trap, which emulated nested virtualisation answers wrongly (docs/xen.md).
     """
     words = ['on_crash="preserve"']
-    if target in ("xen-pv", "xen-pvh"):
+    if config.target in ("xen-pv", "xen-pvh"):
         # pygrub adds this to the command line that it finds; for GRUB the clone holds /boot/grub/lab.cfg.
         words.append(f"extra={json.dumps(' '.join((*options, 'earlyprintk=xen')))}")
-    if target not in ("xen-pv", "xen-pvgrub"):
+    if config.target not in ("xen-pv", "xen-pvgrub"):
         words.append('tsc_mode="native"')
+    if config.target == "xen-hvm":
+        # What firmware and GRUB say is said there only, and nobody but QEMU would read it.
+        words.append(f'serial="file:{CONSOLE_LOGS}/{serial_log(config.name)}"')
     return words

@@ -16,12 +16,18 @@ from centralita.lab import sip
 from centralita.lab.console import ConsoleText
 from centralita.lab.machine import MachineError
 from centralita.lab.options import EMULATION_OPTIONS
-from centralita.lab.xen.config import XlConfig, lab_overrides
+from centralita.lab.xen.config import XlConfig, lab_overrides, serial_log
 from centralita.lab.xen.host import DomainState, XenHost
 
 T = TypeVar("T")
 CREATE_TIMEOUT_S = 240.0
 TOOLSTACK_LOG = "xl-{name}.log"
+# What a guest still says after the sentence that means its end: the trace that explains it.
+LAST_WORDS_S = 1.5
+
+
+class _TroubleError(Exception):
+    """A guest that will not do what is waited for, in words."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +58,15 @@ class XenDomain:
         return self.host.workdir / self.log_name
 
     @property
+    def config_path(self) -> str:
+        """The domain's file in dom0."""
+        return f"/etc/xen/{self.config.name}.cfg"
+
+    @property
     def state(self) -> DomainState | None:
-        """The domain as last heard of; None when it is not there."""
-        return next((d for d in self.host.domains.values() if d.uuid == self.config.uuid), None)
+        """The domain as last heard of; None when it is not there, or the toolstack is about to bury it."""
+        alive = (d for d in self.host.domains.values() if d.uuid == self.config.uuid and not d.dying)
+        return next(alive, None)
 
     def elapsed_s(self) -> float:
         """Seconds since `xl create` was called."""
@@ -68,11 +80,12 @@ class XenDomain:
         Raises:
             CentralitaError: the toolstack refused it (its words are in the message), or the guest failed at once.
         """
-        path = f"/etc/xen/{self.config.name}.cfg"
+        path = self.config_path
         self.host.dom0.write(path, self.config.text().encode())
-        self.host.notify(lambda: self.host.logs.update({self.log_name: self.console}))
+        logs = {name: self.console for name in (self.log_name, serial_log(self.config.name))}
+        self.host.notify(lambda: self.host.logs.update(logs))
         self._created = time.monotonic()
-        words = lab_overrides(self.config.target, kernel_options)
+        words = lab_overrides(self.config, kernel_options)
         try:
             self.host.xl("create", path, *words, timeout_s=CREATE_TIMEOUT_S)
         except CentralitaError as error:
@@ -110,8 +123,7 @@ class XenDomain:
 
     def wait_end(self, *, timeout_s: float) -> float:
         """Wait until the domain is gone; return the seconds since `xl create`."""
-        what = f"domain {self.config.name} to end"
-        return self.host.watch(lambda: self.elapsed_s() if self.state is None else None, what, timeout_s=timeout_s)
+        return self._wait(lambda: self.elapsed_s() if self.state is None else None, "its end", timeout_s)
 
     def powerdown(self, *, timeout_s: float = 120.0) -> float:
         """Run `xl shutdown` and wait until the guest has shut itself down; return the seconds that it took."""
@@ -122,9 +134,10 @@ class XenDomain:
 
     def end(self) -> None:
         """Take its power away; nothing happens when it, or the host, is gone."""
-        if self.host.running and self.host.console.failure is None and self.state is not None:
-            self.host.xl("destroy", self.config.uuid, check=False)
-            self.wait_end(timeout_s=60)
+        state = self.state
+        if self.host.running and self.host.console.failure is None and state is not None:
+            self.host.xl("destroy", str(state.id))
+            self.host.watch(lambda: self.state is None or None, f"domain {self.config.name} to be gone", timeout_s=60)
 
     def trouble(self) -> str | None:
         """What is wrong with the guest, None while nothing is."""
@@ -146,12 +159,16 @@ class XenDomain:
                 return found
             trouble = self.trouble()
             if trouble is not None:
-                raise self.error(f"{what}, but {trouble}")
+                raise _TroubleError(trouble)
             if time.monotonic() >= deadline:
                 raise self.error(f"{what}, but not within {timeout_s:g} s")
             return None
 
-        return self.host.watch(watched, what, timeout_s=timeout_s)
+        try:
+            return self.host.watch(watched, what, timeout_s=timeout_s)
+        except _TroubleError as trouble:
+            time.sleep(LAST_WORDS_S)
+            raise self.error(f"{what}, but {trouble}") from None
 
     def _bootloader_said(self, complaint: str) -> str:
         number = re.search(r"/var/log/xen/(bootloader\.\d+\.log)", complaint)

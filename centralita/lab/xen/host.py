@@ -38,7 +38,6 @@ class DomainState:
     uuid: str
     shutdown: str | None
     dying: bool
-    cpu_s: float
 
 
 class XenHost(Machine):

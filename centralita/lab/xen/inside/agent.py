@@ -49,6 +49,7 @@ class Agent:
     def __init__(self) -> None:
         self._port = os.open(port(), os.O_RDWR)
         self._lock = threading.Lock()
+        self.domains: list[Message] = []
 
     def send(self, message: Message) -> None:
         """Write one line."""
@@ -56,6 +57,13 @@ class Agent:
         with self._lock:
             while line:
                 line = line[os.write(self._port, line[:4096]) :]
+
+    def tell_domains(self) -> None:
+        """Send the list of domains, if it is another one than before."""
+        now = domain_list()
+        if now != self.domains:
+            self.domains = now
+            self.send({"event": "domains", "domains": now})
 
     def serve(self) -> None:
         """Read requests for ever; each is done in a thread of its own."""
@@ -161,7 +169,6 @@ def domain_list() -> list[Message]:
                 "uuid": str(uuid.UUID(bytes=bytes(info["handle"]))),
                 "dying": bool(info["dying"]),
                 "shutdown": "crash" if info["crashed"] else reason,
-                "cpu_s": info["cpu_time"] / 1e9,
             }
         )
     return found
@@ -176,7 +183,15 @@ def follow_domains(agent: Agent) -> None:
         xs.watch(path, path)
     while True:
         xs.read_watch()
-        agent.send({"event": "domains", "domains": domain_list()})
+        agent.tell_domains()
+
+
+def poll_domains(agent: Agent) -> None:
+    """The same once a second while there are domains: nobody tells when a dying one has gone for good."""
+    while True:
+        time.sleep(1)
+        if agent.domains:
+            agent.tell_domains()
 
 
 def die(failed: threading.ExceptHookArgs) -> None:
@@ -189,7 +204,7 @@ def main() -> None:
     """Serve until the port is gone."""
     threading.excepthook = die
     agent = Agent()
-    for follow in (follow_logs, follow_domains):
+    for follow in (follow_logs, follow_domains, poll_domains):
         threading.Thread(target=follow, args=(agent,), daemon=True).start()
     agent.send({"event": "ready", "xen": Path("/sys/hypervisor/type").read_text().strip()})
     agent.serve()
