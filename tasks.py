@@ -74,6 +74,7 @@ def lock(c: Context, appliance: str, mirror: str = "", dry_run: bool = False, pr
         "tenant": "the tenant's YAML file",
         "console": "attach the terminal to the serial console (Ctrl-] leaves)",
         "firmware": "bios, uefi or uefi-secure",
+        "target": "kvm, or a guest of the lab's Xen host: xen-pv, xen-pvh, xen-hvm, xen-pvgrub, xen-pvh-grub",
         "lab_options": "add the lab's kernel options, which halve an emulated boot",
     },
 )
@@ -83,10 +84,16 @@ def run(
     tenant: str,
     console: bool = False,
     firmware: str = "bios",
+    target: str = "kvm",
     lab_options: bool = True,
     progress: str = "auto",
 ) -> None:
     """Boot a throw-away clone for a tenant and tell how to reach it."""
+    if target != "kvm":
+        from centralita.lab.xen.session import run_xen_session
+
+        run_xen_session(appliance, tenant, target, console=console, lab_options=lab_options)
+        return
     from centralita.lab.session import run_session
 
     run_session(appliance, tenant, console=console, firmware=firmware, lab_options=lab_options)
@@ -96,6 +103,7 @@ def run(
     help={
         "tier": "lint, unit, image, calls, targets: one or more with commas; all if empty",
         "appliance": "the appliance whose image is tested",
+        "target": "targets of the tier targets, with commas: kvm, xen-pv, xen-pvh, xen-hvm, xen-pvgrub, xen-pvh-grub",
         "keyword": "pytest's -k",
         "exit_first": "stop at the first failure",
     }
@@ -104,6 +112,7 @@ def test(
     c: Context,
     tier: str = "",
     appliance: str = "pbx-small",
+    target: str = "",
     keyword: str = "",
     exit_first: bool = False,
     progress: str = "auto",
@@ -111,7 +120,7 @@ def test(
     """Run the tests: linters, units, the image, calls through it, targets."""
     from centralita.desk.testing import run_tests
 
-    sys.exit(run_tests(tier, appliance, keyword, exit_first))
+    sys.exit(run_tests(tier, appliance, keyword, exit_first, target))
 
 
 @task(

@@ -13,6 +13,7 @@ from centralita.image.build import Golden, build
 from centralita.lab.guest import Guest, powered_on, prepare
 from centralita.lab.sip import SipAnswer
 from centralita.spec.tenant import Tenant, load_tenant
+from tests.matrix import ABOUT, TARGET, show_matrix
 
 TESTS = Path(__file__).parent
 TIERS = ("lint", "unit", "image", "calls", "targets")
@@ -23,6 +24,7 @@ BOOT_S = 240.0
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Options of our own."""
     parser.addoption("--appliance", default="pbx-small", help="the appliance whose image is tested")
+    parser.addoption("--target", default="", help="targets to test, with commas; by default those that are quick")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -33,15 +35,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(folder)
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Show what the tests measured."""
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Show what the tests measured, and the matrix of targets and checks."""
     reports = [*terminalreporter.stats.get("passed", []), *terminalreporter.stats.get("failed", [])]
     figures = [(report.nodeid.rpartition("::")[2], report.user_properties) for report in reports]
+    figures = [(test, [f for f in found if not f[0].startswith((ABOUT, TARGET))]) for test, found in figures]
     measured = {test: ", ".join(f"{name} {value}" for name, value in found) for test, found in figures if found}
     if measured:
         terminalreporter.section("figures")
         for test, shown in measured.items():
             terminalreporter.line(f"{test}: {shown}")
+    show_matrix(terminalreporter, config)
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,24 @@ import sys
 
 from centralita.ground import paths
 from centralita.ground.errors import CentralitaError
+from centralita.lab.xen.config import XEN_TARGETS
 
 WORKERS = 2
+TARGETS = ("kvm", *XEN_TARGETS)
 TIERS = ("lint", "unit", "image", "calls", "targets")
 
 
-def run_tests(tier: str, appliance: str, keyword: str, exit_first: bool) -> int:
-    """Run the tests of the named tiers (comma-separated; all where empty) and return pytest's exit status."""
+def run_tests(tier: str, appliance: str, keyword: str, exit_first: bool, target: str = "") -> int:
+    """Run the tests of the named tiers (comma-separated; all where empty) and return pytest's exit status.
+
+    Targets that are named are tested by the tier `targets`, which is the only one that runs unless more are named.
+    """
+    targets = [t for t in target.split(",") if t]
+    strange = [t for t in targets if t not in TARGETS]
+    if strange:
+        raise CentralitaError(f"no target {', '.join(strange)}", hint=f"targets: {', '.join(TARGETS)}")
+    if targets and not tier:
+        tier = "targets"
     wanted = [t for t in tier.split(",") if t]
     unknown = [t for t in wanted if t not in TIERS]
     if unknown:
@@ -23,6 +34,8 @@ def run_tests(tier: str, appliance: str, keyword: str, exit_first: bool) -> int:
     argv += ["-n", str(WORKERS), "--dist", "loadgroup"]
     if wanted:
         argv += ["-m", " or ".join(wanted)]
+    if targets:
+        argv += ["--target", ",".join(targets)]
     if keyword:
         argv += ["-k", keyword]
     if exit_first:

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 # What a guest prints when it will never come up. Whoever sees one of these has no reason to wait any longer.
 FAILURE_SIGNS: tuple[tuple[str, str], ...] = (
     (r"Kernel panic - not syncing[^\r\n]*", "the kernel panicked"),
+    # Xen's own words, on the console of a Xen host (xen/drivers/char/console.c, xen/common/shutdown.c).
+    (r"^\(XEN\) Panic on CPU \d+:[^\r\n]*\r?\n[^\r\n]*", "Xen panicked"),
+    (r"^\(XEN\) Hardware Dom0 (?:crashed|halted|shutdown)[^\r\n]*", "dom0 ended"),
     (r"VFS: (?:Unable to mount root|Cannot open root)[^\r\n]*", "the kernel found no root file system"),
     (r"You are in (?:emergency|rescue) mode|Entering emergency mode", "systemd fell into emergency mode"),
     (r"\(initramfs\) ?$|Gave up waiting for root[^\r\n]*", "the initramfs found no root file system"),

@@ -34,10 +34,13 @@ _DISK_DEVICES: dict[DiskBus, tuple[str | None, str]] = {
 
 @dataclass(frozen=True)
 class DirectKernel:
-    """Boot this kernel instead of the disk's boot loader (for trials; the product's tests never use it)."""
+    """Boot this kernel instead of the disk's boot loader. Guests never do; the Xen host does.
+
+    For a multiboot kernel `initrd` is QEMU's list of modules: files with their arguments, separated by commas.
+    """
 
     kernel: Path
-    initrd: Path | None
+    initrd: Path | str | None
     command_line: str
 
 

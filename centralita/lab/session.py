@@ -21,7 +21,9 @@ from centralita.lab import sip, terminal
 from centralita.lab.firmware import Firmware
 from centralita.lab.guest import Guest, Hardware, Prepared, powered_on, prepare
 from centralita.lab.machine import MachineError
+from centralita.lab.net import LabNetwork
 from centralita.lab.netns import enter_argv
+from centralita.lab.ssh import SshAccess
 from centralita.spec.tenant import load_tenant
 
 # A crowded host that emulates is slow; whoever waits sees how long it has been, and can stop.
@@ -55,7 +57,7 @@ def run_session(
             options = lab_options and accel.probe().name == "tcg"
             prepared = prepare(golden, tenant, workdir, IdentityStore(), lab_options=options)
         hardware = Hardware(firmware=firmware)  # type: ignore[arg-type] # checked above
-        with _log_kept(prepared), powered_on(prepared, hardware) as guest:
+        with log_kept(prepared), powered_on(prepared, hardware) as guest:
             if console:
                 terminal.attach(guest.machine)
                 if guest.machine.running:
@@ -77,24 +79,29 @@ def _await_answer(guest: Guest) -> None:
 
 def _show(guest: Guest, answer: sip.SipAnswer | None = None) -> None:
     prepared = guest.prepared
-    namespace = guest.network.name
-    shell = enter_argv(namespace, [])
-    numbers = ", ".join(extension.number for extension in prepared.tenant.extensions[:8])
-    more = len(prepared.tenant.extensions) - 8
-    rows = {
-        "SIP": f"sip:NUMBER@{guest.address} (UDP and TCP 5060); extensions {numbers}" + (" …" if more > 0 else ""),
-        "secrets": f"{IdentityStore().root / (prepared.tenant.name + '.json')} (where the tenant's file has none)",
-        "SSH": shlex.join(guest.ssh.argv()),
-        "network": f"{namespace}: {guest.network.subnet}, this side is {guest.network.host_address}; "
-        f"commands in it: {shlex.join(shell)} …",
-        "hvc0": f"socat -,raw,echo=0,escape=0x1d unix-connect:{shlex.quote(str(guest.machine.hvc0_socket))}",
-        "console": str(guest.machine.console_log),
-        "clone": str(prepared.clone.disk),
-    }
+    rows = access_rows(prepared, guest.network, guest.ssh)
+    rows["hvc0"] = f"socat -,raw,echo=0,escape=0x1d unix-connect:{shlex.quote(str(guest.machine.hvc0_socket))}"
+    rows["console"] = str(guest.machine.console_log)
+    rows["clone"] = str(prepared.clone.disk)
     if answer is not None:
         rows["first answer"] = f"{answer.status} {answer.reason}, {answer.seconds:.1f} s after power on"
     get_reporter().summary(f"{prepared.tenant.name} is up", rows)
     get_reporter().info("Ctrl-C powers it down and removes it")
+
+
+def access_rows(prepared: Prepared, network: LabNetwork, ssh: SshAccess) -> dict[str, str]:
+    """Return how a running clone is reached, for the closing table."""
+    namespace = network.name
+    shell = enter_argv(namespace, [])
+    numbers = ", ".join(extension.number for extension in prepared.tenant.extensions[:8])
+    more = len(prepared.tenant.extensions) - 8
+    return {
+        "SIP": f"sip:NUMBER@{prepared.address} (UDP and TCP 5060); extensions {numbers}" + (" …" if more > 0 else ""),
+        "secrets": f"{IdentityStore().root / (prepared.tenant.name + '.json')} (where the tenant's file has none)",
+        "SSH": shlex.join(ssh.argv()),
+        "network": f"{namespace}: {network.subnet}, this side is {network.host_address}; "
+        f"commands in it: {shlex.join(shell)} …",
+    }
 
 
 def _stay(guest: Guest) -> None:
@@ -112,7 +119,7 @@ def _stay(guest: Guest) -> None:
 
 
 @contextmanager
-def _log_kept(prepared: Prepared) -> Iterator[None]:
+def log_kept(prepared: Prepared) -> Iterator[None]:
     """Keep the console's log of a machine that failed: its folder is about to be removed."""
     try:
         yield

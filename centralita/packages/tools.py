@@ -27,11 +27,13 @@ class ToolSet:
     name: str
     suite: str
     packages: tuple[str, ...]
+    # Virtual or real packages that count as installed: what a tree has no use for.
+    provides: tuple[str, ...] = ()
 
     @property
     def request(self) -> Request:
         """The request to the build host's mirror. A stable suite's age says nothing, so it may be expired."""
-        return Request(self.packages, self.suite, accept_expired=True, bootable=False)
+        return Request(self.packages, self.suite, accept_expired=True, provides=self.provides, bootable=False)
 
     @property
     def lock_path(self) -> Path:
@@ -58,6 +60,19 @@ TOOL_SETS = {
             (
                 "python3.11-minimal", "libpython3.11-stdlib", "libstdc++6", "libuuid1", "libasound2",
             ),
+        ),
+        # Runs the Xen host: later versions of QEMU emulate nested virtualisation wrongly (docs/xen.md).
+        ToolSet("qemu72", "bookworm", ("qemu-system-x86",)),
+        # The Xen host itself: hypervisor, dom0's kernel and toolstack (centralita/lab/xen/dom0.py makes its disk).
+        ToolSet(
+            "xen-dom0",
+            "bookworm",
+            (
+                "xen-hypervisor-4.17-amd64", "xen-utils-4.17", "linux-image-amd64", "grub-xen-host", "qemu-system-xen",
+                "ovmf", "busybox-static", "bash", "coreutils", "findutils", "grep", "iproute2", "kmod", "mawk", "mount",
+                "ncurses-base", "python3", "sed", "util-linux",
+            ),
+            provides=("grub-common", "grub2-common", "initramfs-tools", "linux-initramfs-tool", "ucf", "udev"),
         ),
     )
 }  # fmt: skip

@@ -1,0 +1,194 @@
+"""A domain on the Xen host: created by xl from its file, watched by its console and its state in the hypervisor."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import TypeVar
+
+from centralita.ground.errors import CentralitaError
+from centralita.lab import sip
+from centralita.lab.console import ConsoleText
+from centralita.lab.machine import MachineError
+from centralita.lab.options import EMULATION_OPTIONS
+from centralita.lab.xen.config import XlConfig, lab_overrides, serial_log
+from centralita.lab.xen.host import DomainState, XenHost
+
+T = TypeVar("T")
+CREATE_TIMEOUT_S = 240.0
+TOOLSTACK_LOG = "xl-{name}.log"
+# What a guest still says after the sentence that means its end: the trace that explains it.
+LAST_WORDS_S = 1.5
+
+
+class _TroubleError(Exception):
+    """A guest that will not do what is waited for, in words."""
+
+
+@dataclass(frozen=True)
+class Created:
+    """How long `xl create` took, in seconds."""
+
+    seconds: float
+
+
+class XenDomain:
+    """One life of a domain. Waiting ends at once when the guest crashes, ends, or says that it will not come up."""
+
+    def __init__(self, host: XenHost, config: XlConfig) -> None:
+        self.host = host
+        self.config = config
+        self.console = ConsoleText()
+        self._created = 0.0
+        self._seen = False
+
+    @property
+    def log_name(self) -> str:
+        """The guest's console in dom0 (xenconsoled's name for it)."""
+        return f"guest-{self.config.name}.log"
+
+    @property
+    def console_log(self) -> Path:
+        """The same, as kept outside."""
+        return self.host.workdir / self.log_name
+
+    @property
+    def config_path(self) -> str:
+        """The domain's file in dom0."""
+        return f"/etc/xen/{self.config.name}.cfg"
+
+    @property
+    def state(self) -> DomainState | None:
+        """The domain as last heard of; None when it is not there, or the toolstack is about to bury it."""
+        alive = (d for d in self.host.domains.values() if d.uuid == self.config.uuid and not d.dying)
+        return next(alive, None)
+
+    def elapsed_s(self) -> float:
+        """Seconds since `xl create` was called."""
+        return time.monotonic() - self._created
+
+    def create(self, kernel_options: Sequence[str] = EMULATION_OPTIONS) -> Created:
+        """Run `xl create` with the file as it is, and the lab's overrides.
+
+        `kernel_options` reach the guests of pygrub only: GRUB reads the clone's own menu.
+
+        Raises:
+            CentralitaError: the toolstack refused it (its words are in the message), or the guest failed at once.
+        """
+        path = self.config_path
+        self.host.dom0.write(path, self.config.text().encode())
+        logs = {name: self.console for name in (self.log_name, serial_log(self.config.name))}
+        self.host.notify(lambda: self.host.logs.update(logs))
+        self._created = time.monotonic()
+        words = lab_overrides(self.config, kernel_options)
+        try:
+            self.host.xl("create", path, *words, timeout_s=CREATE_TIMEOUT_S)
+        except CentralitaError as error:
+            said = self._bootloader_said(error.message)
+            raise MachineError(f"{error.message}{said}", log=self.console_log) from error
+        self.host.refresh()
+        self._seen = True
+        return Created(self.elapsed_s())
+
+    def wait_sip(self, address: IPv4Address, *, timeout_s: float, port: int = sip.SIP_PORT) -> sip.SipAnswer:
+        """Wait for the answer to a SIP OPTIONS request; its `seconds` are those since `xl create`."""
+        network = self.host.network
+        assert network is not None
+        answers: list[sip.SipAnswer] = []
+        stop = threading.Event()
+
+        def ask() -> None:
+            answer = sip.probe(network, address, stop, port=port)
+            if answer is not None:
+                timed = sip.SipAnswer(answer.status, answer.reason, self.elapsed_s(), answer.server)
+                self.host.notify(lambda: answers.append(timed))
+
+        thread = threading.Thread(target=ask, name=f"probe-{self.config.name}", daemon=True)
+        thread.start()
+        try:
+            return self._wait(lambda: answers[0] if answers else None, f"a SIP answer from {address}", timeout_s)
+        finally:
+            stop.set()
+            thread.join(5.0)
+
+    def wait_console(self, pattern: str, *, timeout_s: float) -> re.Match[str]:
+        """Wait until the console's text matches the regular expression."""
+        compiled = re.compile(pattern, re.MULTILINE)
+        return self._wait(lambda: self.console.search(compiled), f"the console to show {pattern!r}", timeout_s)
+
+    def wait_end(self, *, timeout_s: float) -> float:
+        """Wait until the domain is gone; return the seconds since `xl create`."""
+        return self._wait(lambda: self.elapsed_s() if self.state is None else None, "its end", timeout_s)
+
+    def powerdown(self, *, timeout_s: float = 120.0) -> float:
+        """Run `xl shutdown` and wait until the guest has shut itself down; return the seconds that it took."""
+        started = time.monotonic()
+        self.host.xl("shutdown", self.config.name)
+        self.wait_end(timeout_s=timeout_s)
+        return time.monotonic() - started
+
+    def end(self) -> None:
+        """Take its power away; nothing happens when it, or the host, is gone."""
+        state = self.state
+        if self.host.running and self.host.console.failure is None and state is not None:
+            self.host.xl("destroy", str(state.id))
+            self.host.watch(lambda: self.state is None or None, f"domain {self.config.name} to be gone", timeout_s=60)
+
+    def trouble(self) -> str | None:
+        """What is wrong with the guest, None while nothing is."""
+        if self.console.failure is not None:
+            return f"{self.console.failure.meaning}: {self.console.failure.text}"
+        state = self.state
+        if state is None:
+            return "the domain is gone" if self._seen else None
+        if state.shutdown in ("crash", "watchdog"):
+            return f"the domain crashed (state {state.shutdown})"
+        return None
+
+    def _wait(self, look: Callable[[], T | None], what: str, timeout_s: float) -> T:
+        deadline = time.monotonic() + timeout_s
+
+        def watched() -> T | None:
+            found = look()
+            if found is not None:
+                return found
+            trouble = self.trouble()
+            if trouble is not None:
+                raise _TroubleError(trouble)
+            if time.monotonic() >= deadline:
+                raise self.error(f"{what}, but not within {timeout_s:g} s")
+            return None
+
+        try:
+            return self.host.watch(watched, what, timeout_s=timeout_s)
+        except _TroubleError as trouble:
+            time.sleep(LAST_WORDS_S)
+            raise self.error(f"{what}, but {trouble}") from None
+
+    def _bootloader_said(self, complaint: str) -> str:
+        number = re.search(r"/var/log/xen/(bootloader\.\d+\.log)", complaint)
+        if number is None:
+            return ""
+        said = self.host.dom0.run(["cat", f"/var/log/xen/{number[1]}"], check=False).stdout.strip().splitlines()
+        return "\nthe boot loader said:\n" + "\n".join(f"    {line}" for line in said[-12:])
+
+    def error(self, waited_for: str) -> MachineError:
+        """An error with the last lines of the guest's console, of the toolstack's log and of Xen's console."""
+        parts = [
+            ("the guest's console", self.console.last_lines(30)),
+            ("xl's log", self.host.log(TOOLSTACK_LOG.format(name=self.config.name)).last_lines(6)),
+            ("Xen's console", [line for line in self.host.console.last_lines(40) if line.startswith("(XEN)")][-8:]),
+        ]
+        shown = "\n".join(
+            f"{title}:\n" + ("\n".join(f"    {line}" for line in lines) or "    (nothing)") for title, lines in parts
+        )
+        return MachineError(
+            f"domain {self.config.name} ({self.config.target}): waited for {waited_for}, "
+            f"{self.elapsed_s():.1f} s after xl create\n{shown}",
+            log=self.console_log,
+        )
