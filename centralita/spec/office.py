@@ -68,7 +68,7 @@ class Group(Model):
     number: Number = Field(examples=["600"])
     name: Name = Field(min_length=1, examples=["Sales"])
     members: tuple[DestinationText | Number, ...] = Field(min_length=1, max_length=50, examples=["101"])
-    strategy: Literal["ring-all", "hunt", "random"] = Field("ring-all", examples=["ring-all"])
+    strategy: Literal["ring-all", "hunt"] = Field("ring-all", examples=["ring-all"])
     ring_seconds: int = Field(25, ge=5, le=300, description="All of them; with hunt, each.", examples=[25])
     fallback: DestinationText = Field("hangup", description="Where a call goes that nobody answers.")
 

@@ -9,7 +9,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv6Address
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr
 
 from centralita.ground.errors import SpecError
 from centralita.spec.checks import cross_check
@@ -193,6 +193,13 @@ class Tenant(Model):
     refused: tuple[DialPattern, ...] = Field((), description="Never dialled outside, whatever a rule says.")
     blacklist: tuple[PublicNumber, ...] = Field((), max_length=10000, description="Callers who are refused.")
 
+    _folder: Path = PrivateAttr(default=Path())
+
+    @property
+    def folder(self) -> Path:
+        """Return the folder of the tenant's file, to which the paths in it are relative."""
+        return self._folder
+
     @property
     def host(self) -> str:
         """Return the host name: ``hostname``, else ``name``."""
@@ -210,4 +217,5 @@ def load_tenant(path: str | Path) -> Tenant:
     problems += cross_check(root)
     if problems or tenant is None:
         raise SpecError(sorted(dict.fromkeys(problems), key=lambda problem: problem.line or 0))
+    tenant._folder = Path(path).absolute().parent
     return tenant

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 from centralita.spec.problems import Complaint
-from centralita.spec.types import AsWritten, Line, Model, matching
+from centralita.spec.types import AsWritten, Model, matching
 from centralita.spec.words import (
     Codec,
     DestinationText,
@@ -38,6 +38,14 @@ Source = Annotated[IPv4Network, BeforeValidator(_network, json_schema_input_type
 Prepend = Annotated[str, AsWritten, matching(r"\+?[0-9*#]{0,15}", "digits to dial first", 'e.g. "0034"')]
 
 
+Label = Annotated[
+    str,
+    matching(
+        r"[^\W_]([\w .'/-]{0,38}[\w.])?", "a label of up to 40 letters, digits, spaces and .'/-", "e.g. Sales Madrid"
+    ),
+]
+
+
 class Trunk(Model):
     """A connection to a telephone company."""
 
@@ -63,7 +71,7 @@ class Inbound(Model):
 
     number: PublicNumber = Field(examples=["+34911234567"])
     destination: DestinationText
-    name: Line = Field("", max_length=60, description="Put before the caller's name on the phones.")
+    name: Label | None = Field(None, description="Put before the caller's name on the phones.", examples=["Sales"])
     trunk: Slug | None = Field(None, description="Only calls of this trunk.")
 
 
