@@ -67,7 +67,7 @@ WRONG = [
     ),
     ({"outbound": "[{name: a, class: local, patterns: ['9Z'], strip: 2, trunks: [main]}]"}, "outbound[0].strip", "lea"),
     ({"outbound": "[{name: a, class: local, patterns: ['_9X'], trunks: [main]}]"}, "outbound[0].patterns[0]", "under"),
-    ({"outbound": "[{name: a, class: local, patterns: ['9[5-2]'], trunks: [main]}]"}, "outbound[0].patterns[0]", "rang"),
+    ({"outbound": "[{name: a, class: local, patterns: ['9[5-2]'], trunks: [main]}]"}, "outbound[0].patterns[0]", "ran"),
     ({"outbound": "[{name: a, class: emergency, patterns: [1.], trunks: [main]}]"}, "outbound[0].patterns[0]", "emerg"),
     ({"outbound": "[{name: a, class: local, patterns: ['9XX'], trunks: [mian]}]"}, "outbound[0].trunks[0]", "no trunk"),
     ({"trunks": "[{name: main, kind: ip, host: h}]"}, "trunks[0].accept_from", "missing"),
