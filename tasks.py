@@ -150,6 +150,39 @@ def check(c: Context, tenant: str, progress: str = "auto") -> None:
     print(f"{tenant}: {loaded.name}, {len(loaded.extensions)} extensions, no problem")
 
 
+TENANT = "the tenant's YAML file"
+
+
+@task(
+    first="tenant", shown_as="tenant.show", help={"tenant": TENANT, "svg": "write an SVG with this name, print nothing"}
+)
+def show_tenant(c: Context, tenant: str, svg: str = "", progress: str = "auto") -> None:
+    """Draw a tenant's dial plan: who calls in, who is inside, what goes out."""
+    from centralita.desk.tenants import show_plan
+
+    show_plan(tenant, svg)
+
+
+@task(
+    first="tenant",
+    shown_as="tenant.explain",
+    help={
+        "tenant": TENANT,
+        "from": "the extension that calls, or the trunk that brings the call",
+        "dial": "the number that is called",
+        "at": 'the moment of the call, e.g. "2026-12-25 10:30"; without it schedules show all their ways',
+    },
+)
+def explain(c: Context, tenant: str, from_: str, dial: str, at: str = "", progress: str = "auto") -> None:
+    """Tell step by step what would happen to a call."""
+    from centralita.desk.tenants import explain as tell
+
+    tell(tenant, from_, dial, at)
+
+
 namespace = Collection(build, show, doctor, lock, run, test, clean)
 namespace.add_task(list_, "list")
-namespace.add_collection(Collection("tenant", check))
+tenants = Collection("tenant", check)
+tenants.add_task(show_tenant, "show")
+tenants.add_task(explain, "explain")
+namespace.add_collection(tenants)

@@ -134,8 +134,11 @@ def _dids(root: Node) -> list[Problem]:
     for where, item in listed(root, "extensions"):
         numbers += [(f"{where}.dids[{i}]", node, text, "") for i, node, text in texts(item, "dids")]
     internal = {number for number, *_rest in owners(root)}
+    # A trunk that compares last digits only cannot tell two numbers apart that end alike.
+    sizes = [int(size) for _where, trunk in listed(root, "trunks") if (size := word(trunk, "did_digits")).isdigit()]
+    known_by = min((size for size in sizes if size), default=0)
     for place, node, text, trunk in numbers:
-        bare = text.lstrip("+")
+        bare = text.lstrip("+")[-known_by:]
         if (bare, trunk) in first:
             message = f"{text} is used twice, here and in line {first[bare, trunk].line}"
             problems.append(problem(node, place, message, "one destination a number"))

@@ -63,23 +63,35 @@ def emergencies(tenant: Tenant) -> Iterator[tuple[str, OutboundRule]]:
 
 @dataclass(frozen=True)
 class Did:
-    """A public number, without +, and where calls to it go."""
+    """A public number, without +, and where calls to it go; ``short`` are the ends of it by which trunks know it."""
 
     number: str
     target: Destination
     name: str = ""
     trunk: str | None = None
+    short: tuple[str, ...] = ()
 
 
 def dids(tenant: Tenant) -> list[Did]:
     """Return all public numbers, those of the extensions included."""
-    found = [
-        Did(item.number.lstrip("+"), destination(item.destination), item.name or "", item.trunk)
-        for item in tenant.inbound
+    found: list[tuple[str, Destination, str, str | None]] = [
+        (item.number, destination(item.destination), item.name or "", item.trunk) for item in tenant.inbound
     ]
     for extension in tenant.extensions:
-        found += [Did(number.lstrip("+"), Destination("extension", extension.number)) for number in extension.dids]
-    return found
+        found += [(number, Destination("extension", extension.number), "", None) for number in extension.dids]
+    sizes = {
+        name: {trunk.did_digits for trunk in tenant.trunks if trunk.did_digits and name in (None, trunk.name)}
+        for name in (None, *(trunk.name for trunk in tenant.trunks))
+    }
+    taken = {(text.lstrip("+"), trunk) for text, _target, _name, trunk in found}
+    made = []
+    for text, target, name, trunk in found:
+        number = text.lstrip("+")
+        ends = (number[-size:] for size in sorted(sizes.get(trunk, ())) if size < len(number))
+        short = tuple(end for end in dict.fromkeys(ends) if (end, trunk) not in taken)
+        taken |= {(end, trunk) for end in short}
+        made.append(Did(number, target, name, trunk, short))
+    return made
 
 
 def externals(tenant: Tenant) -> tuple[str, ...]:

@@ -89,7 +89,7 @@ def test_8000_opens_one_s_own_mailbox_without_a_pin(office: Office) -> None:
 
 
 def test_from_outside_voicemail_asks_for_mailbox_and_pin(office: Office) -> None:
-    call = office.world.call(DIRECT + "1234")
+    call = office.world.call(DIRECT + "1234", tone_hz=300)
     call.wait_answered()
     until(lambda: running(office, "VoiceMailMain", "@default"), "voicemail")
     call.go_on(3)
@@ -118,7 +118,7 @@ KEYS = [("1", "Queue", "1200"), ("2", "Queue", "1250"), ("4", "Directory", "defa
 def test_a_key_of_the_menu_leads_on(office: Office, key: str, application: str, arguments: str) -> None:
     call = office.world.call(DIRECT + "1100")
     call.wait_answered()
-    call.go_on(1)
+    call.wait_heard(1)
     call.dtmf(key)
     until(lambda: running(office, application, arguments), f"{application} {arguments}")
     call.hangup()
@@ -130,10 +130,12 @@ def test_the_menu_reaches_people(office: Office, digits: str, called: str) -> No
     before = len(phone.phones.events)
     call = office.world.call(DIRECT + "1100")
     call.wait_answered()
-    call.go_on(1)
+    call.wait_heard(1)
     call.dtmf(digits)
     phone.wait_incoming(after=before).answer()
-    until(lambda: "Up" in office.pbx.cli("core show channels concise").split(f"PJSIP/{called}")[1], "the answer")
+    up = re.compile(rf"^PJSIP/{called}-[^
+]*!Up!", re.M)
+    until(lambda: up.search(office.pbx.cli("core show channels concise")) is not None, "the answer")
     call.hangup()
 
 
@@ -175,7 +177,7 @@ def test_zero_in_a_queue_gets_the_operator(office: Office) -> None:
     before = len(operator.phones.events)
     call = office.world.call(DIRECT + "1200")
     call.wait_answered()
-    call.go_on(1)
+    call.wait_heard(1)
     call.dtmf("0")
     operator.wait_incoming(after=before).answer()
     call.hangup()
@@ -194,9 +196,9 @@ def test_customers_meet_employees_in_6500_and_do_not_reach_6000(office: Office) 
     inside = office.phone("1101").call("6500")
     customer = office.world.call(DIRECT + "1100")
     customer.wait_answered()
-    customer.go_on(1)
+    customer.wait_heard(1)
     customer.dtmf("6000")
-    customer.go_on(5)
+    customer.wait_heard(6)
     assert not re.search(r"^6000 ", office.pbx.cli("confbridge list"), re.M)
     customer.dtmf("6500")
     until(lambda: re.search(r"^6500 +2 ", office.pbx.cli("confbridge list"), re.M) is not None, "two in the room", 20)
