@@ -133,8 +133,7 @@ def test_the_menu_reaches_people(office: Office, digits: str, called: str) -> No
     call.wait_heard(1)
     call.dtmf(digits)
     phone.wait_incoming(after=before).answer()
-    up = re.compile(rf"^PJSIP/{called}-[^
-]*!Up!", re.M)
+    up = re.compile(rf"^PJSIP/{called}-[^\n]*!Up!", re.M)
     until(lambda: up.search(office.pbx.cli("core show channels concise")) is not None, "the answer")
     call.hangup()
 
@@ -146,9 +145,7 @@ def test_the_menu_plays_thrice_and_hangs_up(office: Office) -> None:
     assert end.code == 200 and end.connected_s > 60
 
 
-@pytest.mark.parametrize(
-    ("queue", "agents"), [("1200", ("1109", "1105", "1112")), ("1250", ("1101", "1115", "1102"))]
-)
+@pytest.mark.parametrize(("queue", "agents"), [("1200", ("1109", "1105", "1112")), ("1250", ("1101", "1115", "1102"))])
 def test_a_queue_rings_all_its_agents(office: Office, queue: str, agents: tuple[str, ...]) -> None:
     declared = next(item for item in office.tenant.queues if item.number == queue)
     assert declared.agents == agents
