@@ -180,7 +180,47 @@ def explain(c: Context, tenant: str, from_: str, dial: str, at: str = "", progre
     tell(tenant, from_, dial, at)
 
 
-namespace = Collection(build, show, doctor, lock, run, test, clean)
+@task(
+    first="appliance",
+    help={
+        "appliance": APPLIANCE,
+        "tenant": TENANT,
+        "tenants": "a pattern of tenants' files, in quotes: 'tenants/*.yaml'",
+        "to": "the folder in which each clone gets a folder of its own",
+        "target": "kvm",
+        "data_mib": "size of the data disk (it takes what is written to it)",
+        "network": "libvirt's network",
+        "bridge": "a bridge of the host, instead of a network of libvirt",
+    },
+)
+def clone(
+    c: Context,
+    appliance: str,
+    tenant: str = "",
+    tenants: str = "",
+    to: str = "clones",
+    target: str = "kvm",
+    data_mib: int = 8192,
+    network: str = "default",
+    bridge: str = "",
+    progress: str = "auto",
+) -> None:
+    """Make a tenant's PBX, or many, of the last built golden image, ready to be started on a host."""
+    from centralita.desk.cloning import clone as make
+
+    make(
+        appliance,
+        tenant=tenant,
+        tenants=tenants,
+        to=to,
+        target=target,
+        data_mib=data_mib,
+        network=network,
+        bridge=bridge,
+    )
+
+
+namespace = Collection(build, show, doctor, lock, run, clone, test, clean)
 namespace.add_task(list_, "list")
 tenants = Collection("tenant", check)
 tenants.add_task(show_tenant, "show")
