@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from centralita.lab.phones import Call, Phone
-from tests.office.conftest import WAIT_S, Office
+from tests.office.conftest import WAIT_S, Office, hang_up
 
 pytestmark = [pytest.mark.calls, pytest.mark.xdist_group("office")]
 
 DIRECT = "256555"
+# A phone that sends no sound sends nothing at all, and its keys would be the first packets that Asterisk sees of it.
+TONE_HZ = 300.0
+
+
+@pytest.fixture(autouse=True)
+def no_call_left(office: Office) -> Iterator[None]:
+    """A test leaves no call to the next one."""
+    yield
+    hang_up(office)
 
 
 def until(look: Callable[[], bool], what: str, seconds: float = 15) -> None:
@@ -89,7 +98,7 @@ def test_8000_opens_one_s_own_mailbox_without_a_pin(office: Office) -> None:
 
 
 def test_from_outside_voicemail_asks_for_mailbox_and_pin(office: Office) -> None:
-    call = office.world.call(DIRECT + "1234", tone_hz=300)
+    call = office.world.call(DIRECT + "1234", tone_hz=TONE_HZ)
     call.wait_answered()
     until(lambda: running(office, "VoiceMailMain", "@default"), "voicemail")
     call.go_on(3)
@@ -116,7 +125,7 @@ KEYS = [("1", "Queue", "1200"), ("2", "Queue", "1250"), ("4", "Directory", "defa
 
 @pytest.mark.parametrize(("key", "application", "arguments"), KEYS)
 def test_a_key_of_the_menu_leads_on(office: Office, key: str, application: str, arguments: str) -> None:
-    call = office.world.call(DIRECT + "1100")
+    call = office.world.call(DIRECT + "1100", tone_hz=TONE_HZ)
     call.wait_answered()
     call.wait_heard(1)
     call.dtmf(key)
@@ -128,7 +137,7 @@ def test_a_key_of_the_menu_leads_on(office: Office, key: str, application: str, 
 def test_the_menu_reaches_people(office: Office, digits: str, called: str) -> None:
     phone = office.phone(called)
     before = len(phone.phones.events)
-    call = office.world.call(DIRECT + "1100")
+    call = office.world.call(DIRECT + "1100", tone_hz=TONE_HZ)
     call.wait_answered()
     call.wait_heard(1)
     call.dtmf(digits)
@@ -139,7 +148,7 @@ def test_the_menu_reaches_people(office: Office, digits: str, called: str) -> No
 
 
 def test_the_menu_plays_thrice_and_hangs_up(office: Office) -> None:
-    call = office.world.call(DIRECT + "1100")
+    call = office.world.call(DIRECT + "1100", tone_hz=TONE_HZ)
     call.wait_answered()
     end = call.wait_ended(timeout_s=150)
     assert end.code == 200 and end.connected_s > 60
@@ -172,7 +181,7 @@ def test_who_waits_too_long_in_a_queue_gets_the_operator(office: Office, queue: 
 def test_zero_in_a_queue_gets_the_operator(office: Office) -> None:
     operator = office.phone("1111")
     before = len(operator.phones.events)
-    call = office.world.call(DIRECT + "1200")
+    call = office.world.call(DIRECT + "1200", tone_hz=TONE_HZ)
     call.wait_answered()
     call.wait_heard(1)
     call.dtmf("0")
@@ -191,7 +200,7 @@ def test_employees_meet_in_6000(office: Office) -> None:
 
 def test_customers_meet_employees_in_6500_and_do_not_reach_6000(office: Office) -> None:
     inside = office.phone("1101").call("6500")
-    customer = office.world.call(DIRECT + "1100")
+    customer = office.world.call(DIRECT + "1100", tone_hz=TONE_HZ)
     customer.wait_answered()
     customer.wait_heard(1)
     customer.dtmf("6000")
@@ -249,4 +258,5 @@ def test_a_number_that_is_not_the_company_s_is_refused(office: Office) -> None:
 
 def test_nothing_was_logged_as_a_warning_but_what_was_refused(office: Office) -> None:
     bad = [line for line in office.pbx.log.splitlines() if re.search(r"\] (WARNING|ERROR)\[", line)]
-    assert [line for line in bad if "forged" not in line] == []
+    # An announcement that is cut off by hanging up is logged too.
+    assert [line for line in bad if "forged" not in line and "Failed to playback" not in line] == []
