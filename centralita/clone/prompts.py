@@ -73,14 +73,14 @@ def _read(path: Path) -> bytes:
 def spoken(text: str, language: str) -> bytes:
     """Return a text read aloud, as WAV of 8 kHz, 16 bit, mono; what was read once is remembered.
 
-    Raises CentralitaError where neither piper (with a model in PIPER_MODEL) nor espeak-ng is there.
+    Raises CentralitaError where espeak-ng or sox is missing.
     """
     store = cache.Store(cache_dir() / "speech")
     synthesiser = shutil.which("espeak-ng")
-    if synthesiser is None:
+    if synthesiser is None or shutil.which("sox") is None:
         raise CentralitaError(
             "a prompt's text is to be read aloud, and no speech synthesiser is installed",
-            hint="apt-get install espeak-ng, or record the prompt and give `file:`",
+            hint="apt-get install espeak-ng sox, or record the prompt and give `file:`",
         )
     key = cache.digest_of("espeak-ng", 1, text, language)
     if (found := store.get("prompt", key)) is not None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 
 from centralita.clone.files import GuestFile
+from centralita.clone.inject import numbers_of
 from centralita.ground import ledger as ledgers
 from centralita.ground.errors import CentralitaError
 from centralita.ground.run import environment, run
@@ -101,8 +102,8 @@ class BareAsterisk:
         return run(["chroot", self.root, "/usr/sbin/asterisk", "-rx", command]).stdout
 
     def _write(self) -> None:
-        passwd = dict(line.split(":")[::2][:2] for line in (self.root / "etc/passwd").read_text().splitlines())
-        group = dict(line.split(":")[::2][:2] for line in (self.root / "etc/group").read_text().splitlines())
+        passwd = numbers_of((self.root / "etc/passwd").read_bytes())
+        group = numbers_of((self.root / "etc/group").read_bytes())
         for file in self._files:
             path = self.root / file.path.lstrip("/")
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -115,11 +116,11 @@ class BareAsterisk:
             else:
                 path.write_bytes(file.content)
             path.chmod(file.mode)
-            os.chown(path, int(passwd[file.owner]), int(group[file.group]))
+            os.chown(path, passwd[file.owner], group[file.group])
         for made in ("run/asterisk", "var/cache/asterisk"):
             folder = self.root / made
             folder.mkdir(parents=True, exist_ok=True)
-            os.chown(folder, int(passwd["asterisk"]), int(group["asterisk"]))
+            os.chown(folder, passwd["asterisk"], group["asterisk"])
 
     def _wire(self, space: str) -> None:
         port = f"v{secrets.token_hex(4)}"

@@ -6,28 +6,23 @@ They work on the tree, not on the model, so that they find what they can also in
 from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv4Interface
+from pathlib import Path
 
 from centralita.ground.errors import Problem
 from centralita.spec.dialling import outside
 from centralita.spec.numbering import numbering, reached
 from centralita.spec.rules import MIN_SECRET, weak_pin, weak_secret
+from centralita.spec.sounds import sounds
 from centralita.spec.source import Node
 from centralita.spec.tree import listed, problem, text_at, word
 
 _GENERATED = "or leave it out and one is generated"
 
 
-def cross_check(root: Node) -> list[Problem]:
-    """Return what is wrong between the fields of a tenant's file."""
-    return [
-        *_extensions(root),
-        *numbering(root),
-        *reached(root),
-        *outside(root),
-        *_pins(root),
-        *_network(root),
-        *_admins(root),
-    ]
+def cross_check(root: Node, folder: Path) -> list[Problem]:
+    """Return what is wrong between the fields of a tenant's file, which lies in ``folder``."""
+    people = [*_extensions(root), *_pins(root), *_admins(root)]
+    return [*people, *numbering(root), *reached(root), *outside(root), *sounds(root, folder), *_network(root)]
 
 
 def _extensions(root: Node) -> list[Problem]:

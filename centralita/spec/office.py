@@ -58,7 +58,7 @@ class Prompt(Model):
     """What is played: one of a file, a text that a speech synthesiser reads, or prompts that Asterisk has."""
 
     file: AudioFile | None = Field(None, description="A sound file, relative to this file.", examples=["welcome.wav"])
-    text: Line | None = Field(None, max_length=2000, description="Read by piper or espeak-ng.", examples=["Welcome."])
+    text: Line | None = Field(None, max_length=2000, description="Read aloud by espeak-ng.", examples=["Welcome."])
     sounds: tuple[Sound, ...] = Field((), max_length=20, description="Prompts of Asterisk.", examples=["vm-intro"])
 
 

@@ -214,7 +214,7 @@ def load_tenant(path: str | Path) -> Tenant:
     root, problems = with_csv(load(Path(path), str(path)), Path(path).parent)
     tenant, found = validate(Tenant, root)
     problems += found
-    problems += cross_check(root)
+    problems += cross_check(root, Path(path).parent)
     if problems or tenant is None:
         raise SpecError(sorted(dict.fromkeys(problems), key=lambda problem: problem.line or 0))
     tenant._folder = Path(path).absolute().parent

@@ -84,6 +84,10 @@ WRONG = [
      "twice"),
     ({"extensions": people("{number: 103, name: E, devices: [{name: a, secret: abc}]}")},
      "extensions[2].devices[0].secret", "characters"),
+    ({"menus": "[{number: 900, name: M, prompt: {}}]"}, "menus[0].prompt", "has 0 of"),
+    ({"menus": "[{number: 900, name: M, prompt: {text: a, sounds: [b]}}]"}, "menus[0].prompt", "has 2 of"),
+    ({"menus": "[{number: 900, name: M, prompt: {file: x.wav}}]"}, "menus[0].prompt.file", "no file"),
+    ({"music": "[{name: a, files: [x.gsm]}]"}, "music[0].files[0]", "no file"),
     ({"extensions_csv": "nothing.csv"}, "extensions_csv", "cannot be read"),
 ]  # fmt: skip
 
