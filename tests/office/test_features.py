@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from centralita.lab import sip
+from tests.calls.test_registration import without_chance
 from tests.office.conftest import Office, hang_up
 from tests.office.test_super_awesome import TONE_HZ, running, until
 
@@ -32,6 +34,17 @@ def test_it_loads_without_a_warning(features: Office) -> None:
     bad = [line for line in features.pbx.log.splitlines() if re.search(r"\] (WARNING|ERROR)\[", line)]
     # Its trunks' hosts are not there.
     assert [line for line in bad if "10.77.0." not in line] == []
+
+
+@pytest.mark.parametrize("method", ["INVITE", "OPTIONS", "REGISTER", "SUBSCRIBE"])
+def test_a_trunk_s_name_and_a_device_s_are_answered_like_any_other(features: Office, method: str) -> None:
+    address = features.pbx.address
+    uri = f"sip:{address}" if method in ("REGISTER", "OPTIONS") else f"sip:911000101@{address}"
+    answers = {}
+    for user in ("main", "spare", "101-mobile", "101", "nobody"):
+        answers[user] = without_chance(sip.ask(features.pbx.network, address, method, uri, user=user) or "")
+    assert answers["nobody"].startswith("SIP/2.0 401 ") and "SHA-256" in answers["nobody"]
+    assert {user for user, answer in answers.items() if answer != answers["nobody"]} == set()
 
 
 def test_do_not_disturb(features: Office) -> None:
