@@ -54,6 +54,13 @@ def outside(root: Node) -> list[Problem]:
     return [*_trunks(root), *_dids(root), *_rules(root), *_externals(root), *_names(root)]
 
 
+#: Names that mean something else in the files that are rendered.
+_RESERVED = {
+    "trunks": {"any", "global", "system", "udp", "tcp", "tls", "wss", "extension", "extension-auth", "extension-aor"},
+    "music": {"general"},
+}
+
+
 def _names(root: Node) -> list[Problem]:
     problems = []
     for key in ("trunks", "outbound", "schedules", "music"):
@@ -61,6 +68,10 @@ def _names(root: Node) -> list[Problem]:
         for where, item in listed(root, key):
             if found := text_at(item, "name"):
                 node, name = found
+                if name in _RESERVED.get(key, ()):
+                    problems.append(
+                        problem(node, f"{where}.name", f"{name!r} is a name of the PBX's own", "another name")
+                    )
                 if name in seen:
                     message = f"{name!r} is here and in line {seen[name].line}"
                     problems.append(problem(node, f"{where}.name", message, "another name"))

@@ -28,8 +28,10 @@ Code = Annotated[
 PublicNumber = Annotated[
     str, AsWritten, matching(r"\+?[0-9]{3,20}", "a telephone number", 'digits with or without +, e.g. "+34911234567"')
 ]
+# One letter alone is none: h, i, s, t and others are extensions with a meaning of their own in Asterisk.
 Slug = Annotated[
-    str, matching(r"[a-z][a-z0-9-]{0,29}", "a short name", "a letter, then letters, digits, hyphens, e.g. main-office")
+    str,
+    matching(r"[a-z][a-z0-9-]{1,29}", "a short name", "a letter, then letters, digits or hyphens, e.g. main-office"),
 ]
 Pin = Annotated[str, AsWritten]
 Secret = Annotated[str, AsWritten]
@@ -86,7 +88,7 @@ DialPattern = Annotated[str, AfterValidator(_pattern), BeforeValidator(_schema_p
 #: Kinds of destinations that are written ``kind:number``.
 NUMBERED = ("extension", "voicemail", "queue", "menu", "conference", "group", "page")
 _DESTINATION = (
-    rf"({'|'.join(NUMBERED)}):[0-9]{{1,10}}|schedule:[a-z][a-z0-9-]{{0,29}}|external:\+?[0-9*#]{{2,20}}"
+    rf"({'|'.join(NUMBERED)}):[0-9]{{1,10}}|schedule:[a-z][a-z0-9-]{{1,29}}|external:\+?[0-9*#]{{2,20}}"
     r"|voicemail|directory|hangup|busy"
 )
 DestinationText = Annotated[
