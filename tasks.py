@@ -159,6 +159,79 @@ def check(c: Context, tenant: str, progress: str = "auto") -> None:
     print(f"{tenant}: {loaded.name}, {len(loaded.extensions)} extensions, no problem")
 
 
-namespace = Collection(build, show, doctor, lock, run, test, clean)
+TENANT = "the tenant's YAML file"
+
+
+@task(
+    first="tenant", shown_as="tenant.show", help={"tenant": TENANT, "svg": "write an SVG with this name, print nothing"}
+)
+def show_tenant(c: Context, tenant: str, svg: str = "", progress: str = "auto") -> None:
+    """Draw a tenant's dial plan: who calls in, who is inside, what goes out."""
+    from centralita.desk.tenants import show_plan
+
+    show_plan(tenant, svg)
+
+
+@task(
+    first="tenant",
+    shown_as="tenant.explain",
+    help={
+        "tenant": TENANT,
+        "from": "the extension that calls, or the trunk that brings the call",
+        "dial": "the number that is called",
+        "at": 'the moment of the call, e.g. "2026-12-25 10:30"; without it schedules show all their ways',
+    },
+)
+def explain(c: Context, tenant: str, from_: str, dial: str, at: str = "", progress: str = "auto") -> None:
+    """Tell step by step what would happen to a call."""
+    from centralita.desk.tenants import explain as tell
+
+    tell(tenant, from_, dial, at)
+
+
+@task(
+    first="appliance",
+    help={
+        "appliance": APPLIANCE,
+        "tenant": TENANT,
+        "tenants": "a pattern of tenants' files, in quotes: 'tenants/*.yaml'",
+        "to": "the folder in which each clone gets a folder of its own",
+        "target": "kvm",
+        "data_mib": "size of the data disk (it takes what is written to it)",
+        "network": "libvirt's network",
+        "bridge": "a bridge of the host, instead of a network of libvirt",
+    },
+)
+def clone(
+    c: Context,
+    appliance: str,
+    tenant: str = "",
+    tenants: str = "",
+    to: str = "clones",
+    target: str = "kvm",
+    data_mib: int = 8192,
+    network: str = "default",
+    bridge: str = "",
+    progress: str = "auto",
+) -> None:
+    """Make a tenant's PBX, or many, of the last built golden image, ready to be started on a host."""
+    from centralita.desk.cloning import clone as make
+
+    make(
+        appliance,
+        tenant=tenant,
+        tenants=tenants,
+        to=to,
+        target=target,
+        data_mib=data_mib,
+        network=network,
+        bridge=bridge,
+    )
+
+
+namespace = Collection(build, show, doctor, lock, run, clone, test, clean)
 namespace.add_task(list_, "list")
-namespace.add_collection(Collection("tenant", check))
+tenants = Collection("tenant", check)
+tenants.add_task(show_tenant, "show")
+tenants.add_task(explain, "explain")
+namespace.add_collection(tenants)

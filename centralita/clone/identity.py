@@ -55,6 +55,8 @@ class Identity:
     host_keys: tuple[HostKey, ...] = ()
     sip_secrets: dict[str, str] = field(default_factory=dict, repr=False)
     voicemail_pins: dict[str, str] = field(default_factory=dict, repr=False)
+    tls_key: str = field(default="", repr=False)
+    tls_certificate: str = ""
 
 
 class IdentityStore:
@@ -158,9 +160,46 @@ def _completed(identity: Identity, tenant: Tenant) -> Identity:
     for extension in tenant.extensions:
         if extension.secret is None and extension.number not in sip:
             sip[extension.number] = random_secret()
+        for device in extension.devices:
+            account = f"{extension.number}-{device.name}"
+            if device.secret is None and account not in sip:
+                sip[account] = random_secret()
         if extension.voicemail is not None and extension.voicemail.pin is None and extension.number not in pins:
             pins[extension.number] = _random_pin(extension.number)
-    return replace(identity, sip_secrets=sip, voicemail_pins=pins)
+    key, certificate = identity.tls_key, identity.tls_certificate
+    if not key and _needs_tls(tenant):
+        key, certificate = _tls_pair(tenant.host)
+    return replace(identity, sip_secrets=sip, voicemail_pins=pins, tls_key=key, tls_certificate=certificate)
+
+
+def _needs_tls(tenant: Tenant) -> bool:
+    wanted = {extension.transport for extension in tenant.extensions}
+    wanted |= {device.transport for extension in tenant.extensions for device in extension.devices}
+    wanted |= {trunk.transport for trunk in tenant.trunks}
+    return bool(wanted & {"tls", "webrtc"})
+
+
+def _tls_pair(host: str) -> tuple[str, str]:
+    """Make a key (P-256) and a certificate signed by itself, for ten years, with openssl(1)."""
+    with ledger.default().tempdir("centralita-tls-") as folder:
+        folder.chmod(0o700)
+        key, certificate = folder / "key.pem", folder / "certificate.pem"
+        argv = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc", "-days"]
+        run(
+            [
+                *argv,
+                "3650",
+                "-subj",
+                f"/CN={host}",
+                "-addext",
+                f"subjectAltName=DNS:{host}",
+                "-keyout",
+                key,
+                "-out",
+                certificate,
+            ]
+        )
+        return key.read_text(encoding="ascii"), certificate.read_text(encoding="ascii")
 
 
 def random_secret() -> str:

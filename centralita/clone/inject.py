@@ -80,8 +80,8 @@ def _one_disk(guest: Any, partition: str, disk: Path, files: Sequence[GuestFile]
     try:
         try:
             # pread is answered by the daemon itself; read_file would start a program for each (0.14 s in emulation).
-            users = _numbers(guest.pread("/etc/passwd", _MAX_TABLE, 0))
-            groups = _numbers(guest.pread("/etc/group", _MAX_TABLE, 0))
+            users = numbers_of(guest.pread("/etc/passwd", _MAX_TABLE, 0))
+            groups = numbers_of(guest.pread("/etc/group", _MAX_TABLE, 0))
         except RuntimeError as error:
             raise CentralitaError(fail(f"has no /etc/passwd in partition {ROOT_PARTITION}: {error}")) from None
         stream = archive(files, users, groups, time.time())
@@ -129,7 +129,7 @@ def _number(numbers: dict[str, int], name: str, kind: str, path: str) -> int:
     return numbers[name]
 
 
-def _numbers(table: bytes) -> dict[str, int]:
+def numbers_of(table: bytes) -> dict[str, int]:
     """Return the names of a passwd(5) or group(5) file with their numbers."""
     numbers = {}
     for line in table.decode("utf-8", "replace").splitlines():

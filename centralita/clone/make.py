@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -23,6 +24,8 @@ from centralita.spec.tenant import Tenant
 
 SYSTEM_DISK = "system.qcow2"
 RECORD = "clone.json"
+DATA_DISK = "data.raw"
+DATA_LABEL = "pbx-data"
 
 
 class Golden(Protocol):
@@ -52,6 +55,7 @@ class Clone:
     mac: str
     address: str | None
     created: str
+    data: Path | None = None
 
     def as_json(self) -> str:
         """Return the record's text."""
@@ -70,9 +74,16 @@ def make_clone(
 
 
 def make_clones(
-    golden: Golden, wanted: Sequence[tuple[Tenant, Path, Sequence[GuestFile]]], store: IdentityStore
+    golden: Golden,
+    wanted: Sequence[tuple[Tenant, Path, Sequence[GuestFile]]],
+    store: IdentityStore,
+    *,
+    data_mib: int = 0,
+    define: Callable[[Clone], Mapping[str, str]] | None = None,
 ) -> tuple[list[Clone], Injected]:
     """Make many clones with one launch of libguestfs; ``wanted`` are tenants, their folders and further files.
+
+    With ``data_mib`` each has a data disk too; ``define`` returns more files of a clone's folder by name.
 
     All are made beside their places first, so that an error leaves none. Returns the clones in order, and the times.
     """
@@ -110,12 +121,30 @@ def make_clones(
                 mac=identity.mac,
                 address=None if address is None else str(address.ip),
                 created=datetime.now(UTC).isoformat(timespec="seconds"),
+                data=dest / DATA_DISK if data_mib else None,
             )
+            if data_mib:
+                _data_disk(overlay.parent / DATA_DISK, data_mib)
+            for name, text in define(clone).items() if define is not None else ():
+                path = overlay.parent / name
+                path.write_text(text, encoding="utf-8")
+                path.chmod(0o755 if text.startswith("#!") else 0o644)
             (overlay.parent / RECORD).write_text(clone.as_json(), encoding="utf-8")
             clones.append(clone)
         for clone, (overlay, _written) in zip(clones, work, strict=True):
             _place(overlay.parent, clone.folder)
     return clones, times
+
+
+def _data_disk(path: Path, size_mib: int) -> None:
+    """Make a sparse disk with an empty ext4, whose inode tables and journal are written by the guest's kernel."""
+    path.touch(mode=0o600)
+    os.truncate(path, size_mib * 1024 * 1024)
+    lazy = "lazy_itable_init=1,lazy_journal_init=1,nodiscard"
+    # meta_bg grows online without the 4 MB that resize_inode would reserve for it.
+    features = "meta_bg,^resize_inode"
+    argv = ["mke2fs", "-q", "-t", "ext4", "-L", DATA_LABEL, "-m", "1", "-J", "size=16", "-E", lazy, "-O", features]
+    run([*argv, path])
 
 
 def _place(made: Path, dest: Path) -> None:

@@ -14,8 +14,15 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from centralita.spec import patterns
+from centralita.spec.words import Destination, destination
+
 MAX_LINE = 4000
 
+_PLAIN = re.compile(r"[^\W_]([\w .'/-]*[\w.])?")
+_DIAL = re.compile(r"\+?[0-9*#]{1,30}")
+_SLUG = re.compile(r"[a-z][a-z0-9-]{0,62}|[0-9]{1,10}(-[a-z][a-z0-9-]{0,29})?")
+_SOUND = re.compile(r"/?[A-Za-z0-9][A-Za-z0-9_-]*(/[A-Za-z0-9][A-Za-z0-9_-]*)*")
 _DIGITS = re.compile(r"[0-9]{1,15}")
 _WORD = re.compile(r"[A-Za-z0-9._:/@+-]{1,255}")
 
@@ -99,6 +106,109 @@ def line(value: object) -> str:
     return _line(value, "a line")
 
 
+def dial(value: object) -> str:
+    """Let a telephone number or a code through: digits, ``*``, ``#``, and ``+`` at the start."""
+    return _matched(value, _DIAL, "a number to dial", "it has something else than 0-9, *, # and a + at the start")
+
+
+def slug(value: object) -> str:
+    """Let a name of ours through (a context, a label): small letters, digits, hyphens; ``101-mobile`` too."""
+    return _matched(value, _SLUG, "a name", "it has something else than a-z, 0-9 and hyphens")
+
+
+def sound(value: object) -> str:
+    """Let a prompt's name or path through; it has neither dots nor spaces."""
+    return _matched(value, _SOUND, "a prompt's name", "it has something else than letters, digits, /, _ and -")
+
+
+def plain(value: object) -> str:
+    """Let words of any script through that mean nothing to the dial plan: letters, digits, spaces and ``.'/-``."""
+    return _matched(
+        _line(value, "plain words"), _PLAIN, "plain words", "it has something else than letters, digits, .'/-"
+    )
+
+
+def pattern(value: object) -> str:
+    """Write a dial pattern as Asterisk does, with an underscore; a plain number without."""
+    text = str(value)
+    try:
+        parsed = patterns.parse(text)
+    except ValueError as error:
+        raise Unquotable(text, "a dial pattern", f"it {error}") from None
+    if all(len(place) == 1 for place in parsed.places) and not parsed.open_ended and "[" not in text:
+        return text
+    return f"_{text}"
+
+
+def goto(value: object) -> str:
+    """Write a destination (its text, as in a tenant's file) as the application that goes there."""
+    try:
+        target = destination(str(value))
+    except ValueError as error:
+        raise Unquotable(str(value), "a destination", str(error)) from None
+    if target == Destination("voicemail"):
+        return "Goto(services,voicemail,1)"
+    return _GOTO[target.kind].format(dial(target.value) if target.kind in _DIALLED else target.value)
+
+
+_DIALLED = frozenset({"extension", "voicemail", "queue", "menu", "conference", "group", "page", "external"})
+_GOTO = {
+    "extension": "Goto(extensions,{},1)",
+    "voicemail": "Goto(mailboxes,{},1)",
+    "queue": "Goto(queues,{},1)",
+    "menu": "Goto(menus,{},1)",
+    "conference": "Goto(conferences,{},1)",
+    "group": "Goto(groups,{},1)",
+    "page": "Goto(pages,{},1)",
+    "schedule": "Goto(schedules,{},1)",
+    "external": "Goto(external,{},1)",
+}
+_GOTO |= {
+    "directory": "Goto(services,directory,1)",
+    "hangup": "Hangup(16)",
+    "busy": "Busy(10)",
+}
+
+
+def option(value: object) -> str:
+    """Let an option of ours through, ``name=value``."""
+    return _matched(value, re.compile(r"[a-z]+=[a-z]+"), "an option", "it is not name=value")
+
+
+def words(value: object) -> str:
+    """Let small words with commas between them through."""
+    return _matched(
+        value, re.compile(r"[a-z]+(,[a-z]+)*"), "a list of words", "it has something else than a-z and commas"
+    )
+
+
+def uri_suffix(value: object) -> str:
+    """Quote a SIP URI's parameter of ours (RFC 3261, 19.1.1), or nothing."""
+    text = _matched(value, re.compile(r"(;transport=(tcp|tls))?"), "a URI's parameter", "it is not ;transport=…")
+    return text.replace(";", "\\;")
+
+
+def msmtp(value: object) -> str:
+    """Quote a value of msmtp's configuration, which knows no escape inside double quotes."""
+    text = _line(value, "a value of msmtprc")
+    if '"' in text:
+        raise Unquotable(text, "a value of msmtprc", "it has a double quote")
+    return f'"{text}"'
+
+
+def pem(value: object) -> str:
+    """Let a PEM block through (RFC 7468)."""
+    form = re.compile(r"(-----(BEGIN|END) [A-Z ]+-----\n|[A-Za-z0-9+/=]+\n)+")
+    return _matched(value, form, "a PEM file", "it is none")
+
+
+def _matched(value: object, form: re.Pattern[str], place: str, why: str) -> str:
+    text = str(value)
+    if not form.fullmatch(text):
+        raise Unquotable(text, place, why)
+    return text
+
+
 FILTERS: dict[str, Callable[[Any], str]] = {
     "asterisk": asterisk,
     "callerid": callerid,
@@ -107,6 +217,17 @@ FILTERS: dict[str, Callable[[Any], str]] = {
     "digits": digits,
     "word": word,
     "line": line,
+    "dial": dial,
+    "slug": slug,
+    "sound": sound,
+    "plain": plain,
+    "pattern": pattern,
+    "goto": goto,
+    "option": option,
+    "words": words,
+    "uri_suffix": uri_suffix,
+    "msmtp": msmtp,
+    "pem": pem,
 }
 
 

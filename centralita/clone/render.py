@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,7 +13,9 @@ from pydantic import Field
 
 from centralita.clone.files import GuestFile
 from centralita.clone.identity import Identity
+from centralita.clone.prompts import sound_files
 from centralita.clone.quoting import FILTERS, Unquotable, marking, only_quoted
+from centralita.clone.views import context_of
 from centralita.ground.errors import CentralitaError, Problem, SpecError
 from centralita.ground.paths import repo_root
 from centralita.spec.problems import validate
@@ -24,7 +24,7 @@ from centralita.spec.tenant import Tenant
 from centralita.spec.types import Model, matching
 
 Mode = Annotated[str, matching(r"0[0-7]{3}", "a file mode", 'quoted octal digits, e.g. "0640"')]
-Condition = Literal["static", "dhcp", "nameservers", "admins", "autologin"]
+Condition = Literal["static", "dhcp", "nameservers", "admins", "autologin", "trunks", "tls", "webrtc", "mail"]
 
 
 class ManifestFile(Model):
@@ -47,19 +47,6 @@ class Manifest(Model):
 
     schema_: Literal[1] = Field(1, alias="schema")
     files: tuple[ManifestFile, ...] = Field(min_length=1)
-
-
-@dataclass(frozen=True)
-class Line:
-    """An extension as the templates see it. ``pin`` is empty where there is no voicemail box."""
-
-    number: str
-    name: str
-    ring_seconds: int
-    email: str
-    pin: str = field(repr=False)
-    md5: str = field(repr=False)
-    sha256: str = field(repr=False)
 
 
 def hooks_dir() -> Path:
@@ -90,8 +77,8 @@ def render(tenant: Tenant, identity: Identity, hooks: Path | None = None) -> lis
     folder = hooks if hooks is not None else hooks_dir()
     manifest = load_manifest(folder)
     environment = _environment(folder)
-    context = _context(tenant, identity)
-    files = _host_keys(identity)
+    context = context_of(tenant, identity)
+    files = [*_host_keys(identity), *sound_files(tenant)]
     for item in manifest.files:
         if item.when is None or context[item.when]:
             files.append(_file(item, environment, context))
@@ -137,53 +124,6 @@ def _environment(folder: Path) -> Environment:
 
 def _json(value: object) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True)
-
-
-def realm_of(tenant: Tenant) -> str:
-    """Return the digest realm: the tenant's name, so that equal secrets of two tenants have different digests."""
-    return tenant.name
-
-
-def _context(tenant: Tenant, identity: Identity) -> dict[str, Any]:
-    realm = realm_of(tenant)
-    lines = tuple(_line_of(tenant, identity, index, realm) for index in range(len(tenant.extensions)))
-    shown = tenant.model_copy(update={"company": tenant.company or tenant.name})
-    return {
-        "tenant": shown,
-        "identity": identity,
-        "host": tenant.host,
-        "realm": realm,
-        "lines": lines,
-        "static": tenant.network.method == "static",
-        "dhcp": tenant.network.method == "dhcp",
-        "nameservers": tenant.network.method == "static" or bool(tenant.network.dns),
-        "admins": bool(tenant.admins),
-        "autologin": tenant.console == "autologin",
-        "record": {
-            "schema": 1,
-            "name": tenant.name,
-            "company": tenant.company or tenant.name,
-            "hostname": tenant.host,
-            "uuid": identity.uuid,
-            "mac": identity.mac,
-            "language": tenant.language,
-            "extensions": [line.number for line in lines],
-        },
-    }
-
-
-def _line_of(tenant: Tenant, identity: Identity, index: int, realm: str) -> Line:
-    extension = tenant.extensions[index]
-    number = extension.number
-    secret = extension.secret if extension.secret is not None else identity.sip_secrets[number]
-    pin = email = ""
-    if extension.voicemail is not None:
-        pin = extension.voicemail.pin if extension.voicemail.pin is not None else identity.voicemail_pins[number]
-        email = extension.voicemail.email or ""
-    # RFC 7616, 3.4.2: the hash of what both sides know, in place of the secret itself.
-    shared = f"{number}:{realm}:{secret}".encode()
-    md5 = hashlib.md5(shared, usedforsecurity=False).hexdigest()
-    return Line(number, extension.name, extension.ring_seconds, email, pin, md5, hashlib.sha256(shared).hexdigest())
 
 
 def _host_keys(identity: Identity) -> list[GuestFile]:

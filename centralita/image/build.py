@@ -195,6 +195,16 @@ def build(name: str, *, mirror: str | None = None, locked: bool = False) -> Gold
     return golden
 
 
+def ostree_of(name: str) -> OsTree:
+    """Return the OS tree of the appliance *name*, from the cache or made: what the golden image is made of."""
+    appliance = loaded(name)
+    log = paths.logs_dir() / f"tree-{appliance.name}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
+    with cache.lock(f"build-{appliance.name}"):
+        packages = obtain(request_of(appliance, None), lock_path(appliance), renew=f"invoke lock {appliance.name}")
+        with get_reporter().step("OS tree", total=2 * len(packages.lock.packages)) as step:
+            return build_ostree(appliance, packages, log, step)
+
+
 def _summary(golden: Golden, tree: OsTree, seconds: float, log: Path) -> None:
     record = golden.record
     reporter = get_reporter()

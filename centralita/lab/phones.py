@@ -10,7 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -164,7 +164,8 @@ class Phones:
             told = [event.data for event in self.events if event.name in ("call", "incoming")]
         over = {data["call"] for data in told if data.get("state") == "disconnected"}
         for number in sorted({data["call"] for data in told} - over):
-            Call(self, number).hangup()
+            with suppress(PhonesError):  # it is ending at this moment, by the other side
+                Call(self, number).hangup()
 
     def wait(self, look: Callable[[], T | None], what: str, *, timeout_s: float) -> T:
         """Wait until `look`, asked at each event, returns something."""

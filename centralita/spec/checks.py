@@ -5,89 +5,64 @@ They work on the tree, not on the model, so that they find what they can also in
 
 from __future__ import annotations
 
-import re
 from ipaddress import IPv4Address, IPv4Interface
+from pathlib import Path
 
 from centralita.ground.errors import Problem
+from centralita.spec.dialling import outside
+from centralita.spec.numbering import numbering, reached
 from centralita.spec.rules import MIN_SECRET, weak_pin, weak_secret
+from centralita.spec.sounds import sounds
 from centralita.spec.source import Node
-
-#: Numbers that the PBX itself answers.
-FEATURE_CODES = {"*97": "voicemail", "*43": "the echo test"}
+from centralita.spec.tree import listed, problem, text_at, word
 
 _GENERATED = "or leave it out and one is generated"
 
 
-def cross_check(root: Node) -> list[Problem]:
-    """Return what is wrong between the fields of a tenant's file."""
-    return [*_extensions(root), *_network(root), *_admins(root)]
-
-
-def _problem(node: Node, field: str, message: str, fix: str) -> Problem:
-    return Problem(node.file, node.line, field, message, fix)
-
-
-def _text(parent: Node, key: str) -> tuple[Node, str] | None:
-    node = parent.get(key)
-    text = node.text() if node is not None else None
-    return (node, text) if node is not None and text is not None else None
+def cross_check(root: Node, folder: Path) -> list[Problem]:
+    """Return what is wrong between the fields of a tenant's file, which lies in ``folder``."""
+    people = [*_extensions(root), *_pins(root), *_admins(root)]
+    return [*people, *numbering(root), *reached(root), *outside(root), *sounds(root, folder), *_network(root)]
 
 
 def _extensions(root: Node) -> list[Problem]:
     problems: list[Problem] = []
-    first: dict[str, Node] = {}
     secrets: dict[str, Node] = {}
-    extensions = root.get("extensions")
-    for index, extension in enumerate(extensions.items() if extensions is not None else ()):
-        where = f"extensions[{index}]"
-        number = ""
-        if found := _text(extension, "number"):
-            node, number = found
-            if number in FEATURE_CODES:
-                fix = "another number, made of digits"
-                problems.append(_problem(node, f"{where}.number", f"{number} is {FEATURE_CODES[number]}", fix))
-            if number in first:
-                other = first[number]
-                message = f"{number} is used twice, here and in line {other.line}"
-                problems.append(
-                    _problem(node, f"{where}.number", message, f"another number, e.g. {_free(number, extensions)}")
-                )
-            else:
-                first[number] = node
+    for where, extension in listed(root, "extensions"):
+        number = word(extension, "number")
         problems += _secrets(extension, where, number, secrets)
+        for place, device in listed(extension, "devices"):
+            problems += _secrets(device, f"{where}.{place}", number, secrets)
     return problems
 
 
-def _free(number: str, extensions: Node | None) -> str:
-    """Return the next number that no extension has."""
-    used = {
-        found[1] for item in (extensions.items() if extensions is not None else ()) if (found := _text(item, "number"))
-    }
-    if not re.fullmatch(r"[0-9]{1,10}", number):
-        return "101"
-    value = int(number)
-    while str(value).zfill(len(number)) in used:
-        value += 1
-    return str(value).zfill(len(number))
+def _pins(root: Node) -> list[Problem]:
+    problems = []
+    for where, room in listed(root, "conferences"):
+        if found := text_at(room, "pin"):
+            node, pin = found
+            if pin.isascii() and pin.isdigit() and len(pin) >= 4 and (why := weak_pin(pin, word(room, "number"))):
+                problems.append(problem(node, f"{where}.pin", f"the PIN {why}", "other digits"))
+    return problems
 
 
 def _secrets(extension: Node, where: str, number: str, secrets: dict[str, Node]) -> list[Problem]:
     problems: list[Problem] = []
-    if found := _text(extension, "secret"):
+    if found := text_at(extension, "secret"):
         node, secret = found
         if why := weak_secret(secret, number):
             fix = f"at least {MIN_SECRET} characters, no word and no number of the company's, {_GENERATED}"
-            problems.append(_problem(node, f"{where}.secret", f"the secret {why}", fix))
+            problems.append(problem(node, f"{where}.secret", f"the secret {why}", fix))
         elif secret in secrets:
             message = f"the same secret as in line {secrets[secret].line}"
-            problems.append(_problem(node, f"{where}.secret", message, f"one of its own, {_GENERATED}"))
+            problems.append(problem(node, f"{where}.secret", message, f"one of its own, {_GENERATED}"))
         secrets.setdefault(secret, node)
     voicemail = extension.get("voicemail")
-    if voicemail is not None and (found := _text(voicemail, "pin")):
+    if voicemail is not None and (found := text_at(voicemail, "pin")):
         node, pin = found
         digits = pin.isascii() and pin.isdigit() and len(pin) >= 4
         if digits and (why := weak_pin(pin, number)):
-            problems.append(_problem(node, f"{where}.voicemail.pin", f"the PIN {why}", f"other digits, {_GENERATED}"))
+            problems.append(problem(node, f"{where}.voicemail.pin", f"the PIN {why}", f"other digits, {_GENERATED}"))
     return problems
 
 
@@ -96,19 +71,19 @@ def _network(root: Node) -> list[Problem]:
     if network is None or not isinstance(network.value, dict):
         return []
     problems: list[Problem] = []
-    found = _text(network, "method")
+    found = text_at(network, "method")
     method = found[1] if found else "dhcp"
     if method == "dhcp":
         for key in ("address", "gateway"):
-            if given := _text(network, key):
+            if given := text_at(network, key):
                 message = f"method dhcp gets its {key} from the DHCP server"
-                problems.append(_problem(given[0], f"network.{key}", message, "remove it, or write `method: static`"))
+                problems.append(problem(given[0], f"network.{key}", message, "remove it, or write `method: static`"))
         return problems
-    address = _text(network, "address")
+    address = text_at(network, "address")
     if address is None:
         if method == "static":
             fix = "add it with its prefix length, e.g. `address: 192.0.2.10/24`"
-            problems.append(_problem(network, "network.address", "method static needs an address", fix))
+            problems.append(problem(network, "network.address", "method static needs an address", fix))
         return problems
     try:
         interface = IPv4Interface(address[1])
@@ -116,7 +91,7 @@ def _network(root: Node) -> list[Problem]:
         return problems  # the model says so
     if "/" in address[1]:
         problems += _address(address[0], interface)
-        if gateway := _text(network, "gateway"):
+        if gateway := text_at(network, "gateway"):
             problems += _gateway(gateway[0], gateway[1], interface)
     return problems
 
@@ -131,11 +106,11 @@ def _address(node: Node, interface: IPv4Interface) -> list[Problem]:
         or address.is_unspecified
         or address.is_link_local
     ):
-        return [_problem(node, "network.address", f"{interface} is no address for a machine", "e.g. 192.0.2.10/24")]
+        return [problem(node, "network.address", f"{interface} is no address for a machine", "e.g. 192.0.2.10/24")]
     if network.prefixlen < 31 and address == network.network_address:
-        return [_problem(node, "network.address", f"{address} is the address of the network {network} itself", example)]
+        return [problem(node, "network.address", f"{address} is the address of the network {network} itself", example)]
     if network.prefixlen < 31 and address == network.broadcast_address:
-        return [_problem(node, "network.address", f"{address} is the broadcast address of {network}", example)]
+        return [problem(node, "network.address", f"{address} is the broadcast address of {network}", example)]
     return []
 
 
@@ -148,11 +123,11 @@ def _gateway(node: Node, text: str, interface: IPv4Interface) -> list[Problem]:
     first = next((host for host in network.hosts() if host != interface.ip), None) if network.prefixlen else None
     example = f"an address in {network}" + (f", e.g. {first}" if first else "")
     if gateway == interface.ip:
-        return [_problem(node, "network.gateway", f"{gateway} is the machine's own address", example)]
+        return [problem(node, "network.gateway", f"{gateway} is the machine's own address", example)]
     if gateway not in network:
-        return [_problem(node, "network.gateway", f"{gateway} is outside the network {network}", example)]
+        return [problem(node, "network.gateway", f"{gateway} is outside the network {network}", example)]
     if network.prefixlen < 31 and gateway in (network.network_address, network.broadcast_address):
-        return [_problem(node, "network.gateway", f"{gateway} is the network's or its broadcast address", example)]
+        return [problem(node, "network.gateway", f"{gateway} is the network's or its broadcast address", example)]
     return []
 
 
@@ -161,12 +136,12 @@ def _admins(root: Node) -> list[Problem]:
     seen: dict[str, Node] = {}
     problems: list[Problem] = []
     for index, admin in enumerate(admins.items() if admins is not None else ()):
-        if found := _text(admin, "name"):
+        if found := text_at(admin, "name"):
             node, name = found
             if name in seen:
                 message = f"{name!r} is here and in line {seen[name].line}"
                 problems.append(
-                    _problem(node, f"admins[{index}].name", message, "one entry an admin, with all keys in it")
+                    problem(node, f"admins[{index}].name", message, "one entry an admin, with all keys in it")
                 )
             seen.setdefault(name, node)
     return problems

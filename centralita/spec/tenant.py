@@ -9,10 +9,24 @@ from ipaddress import IPv4Address, IPv4Interface, IPv6Address
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr
 
 from centralita.ground.errors import SpecError
 from centralita.spec.checks import cross_check
+from centralita.spec.csv_extensions import with_csv
+from centralita.spec.office import (
+    Codes,
+    Conference,
+    Group,
+    Mail,
+    Menu,
+    Music,
+    Page,
+    Parking,
+    Queue,
+    Schedule,
+    VoicemailAccess,
+)
 from centralita.spec.problems import Complaint, validate
 from centralita.spec.rules import (
     COUNTRIES,
@@ -24,31 +38,22 @@ from centralita.spec.rules import (
     ssh_public_key,
 )
 from centralita.spec.source import load
-from centralita.spec.types import AsWritten, DnsLabel, DomainName, Language, Line, Model, matching, one_of
-
-Number = Annotated[str, AsWritten, matching(r"[0-9]{1,10}", "an extension's number", "1 to 10 digits, e.g. 101")]
-Pin = Annotated[str, AsWritten]
-Secret = Annotated[str, AsWritten]
-Email = Annotated[
-    str,
-    # The subset of RFC 5321 that needs no quoting anywhere.
-    matching(r"[A-Za-z0-9._+-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+", "an e-mail address", "e.g. ana@example.com"),
-]
-
-
-def _pin(value: str) -> str:
-    if not (value.isascii() and value.isdigit() and 4 <= len(value) <= 10):
-        raise Complaint(
-            "a PIN is 4 to 10 digits", 'e.g. `pin: "4715"` (not this one), or leave it out and one is generated'
-        )
-    return value
-
-
-def _secret(value: str) -> str:
-    if not all("!" <= character <= "~" for character in value) or len(value) > 128:
-        fix = "up to 128 printable ASCII characters without spaces, or leave it out and one is generated"
-        raise Complaint("holds characters that not every phone can send, or too many", fix)
-    return value
+from centralita.spec.trunks import Inbound, OutboundRule, Trunk
+from centralita.spec.types import DnsLabel, DomainName, Language, Line, Model, one_of
+from centralita.spec.words import (
+    Class,
+    Codec,
+    DestinationText,
+    DialPattern,
+    Digest,
+    Email,
+    Number,
+    PinValue,
+    PublicNumber,
+    SecretValue,
+    Slug,
+    Transport,
+)
 
 
 def _mailbox(value: object) -> object:
@@ -64,10 +69,34 @@ def _mailbox(value: object) -> object:
 class Voicemail(Model):
     """A voicemail box."""
 
-    pin: Annotated[Pin, AfterValidator(_pin)] | None = Field(
-        None, repr=False, description="4 to 10 digits; generated if left out."
-    )
-    email: Email | None = Field(None, description="Where new messages are announced.", examples=["ana@example.com"])
+    pin: PinValue | None = Field(None, repr=False, description="4 to 10 digits; generated if left out.")
+    email: Email | None = Field(None, description="Where new messages are sent.", examples=["ana@example.com"])
+    delete: bool = Field(False, description="Whether a message that was sent is deleted from the mailbox.")
+    directory: bool = Field(True, description="Whether callers find the name in the directory.")
+
+
+class Device(Model):
+    """A further phone of an extension, with an account of its own: 101-NAME."""
+
+    name: Slug = Field(examples=["mobile"])
+    secret: SecretValue | None = Field(None, repr=False, description="SIP password; generated if left out.")
+    transport: Transport = "udp"
+
+
+class Forward(Model):
+    """Where an extension's calls go instead."""
+
+    always: DestinationText | None = None
+    busy: DestinationText | None = Field(None, description="Instead of voicemail's busy greeting.")
+    no_answer: DestinationText | None = Field(None, description="Instead of voicemail.")
+
+
+class FollowMe(Model):
+    """Who is rung after an extension's own phones."""
+
+    numbers: tuple[DestinationText, ...] = Field(min_length=1, max_length=10, examples=["external:600123123"])
+    ring_seconds: int = Field(20, ge=5, le=300)
+    confirm: bool = Field(True, description="Whoever answers must press 1: another voicemail cannot take the call.")
 
 
 class Extension(Model):
@@ -75,15 +104,29 @@ class Extension(Model):
 
     number: Number = Field(description="What is dialled, and the SIP user name.", examples=["101"])
     name: Annotated[Line, AfterValidator(person_name)] = Field(min_length=1, examples=["Ana García"])
-    secret: Annotated[Secret, AfterValidator(_secret)] | None = Field(
-        None, repr=False, description="SIP password; generated if left out."
-    )
+    secret: SecretValue | None = Field(None, repr=False, description="SIP password; generated if left out.")
     voicemail: Annotated[Voicemail | None, BeforeValidator(_mailbox, json_schema_input_type=Voicemail | bool)] = Field(
         default_factory=lambda: Voicemail.model_validate({}),
         description="true, false, or a mapping.",
         examples=["true"],
     )
     ring_seconds: int = Field(20, ge=5, le=300, description="How long it rings before voicemail.", examples=[20])
+    service: Class | None = Field(None, alias="class", description="What it may dial; see default_class.")
+    caller_id: PublicNumber | None = Field(None, description="The number that is shown outside.")
+    dids: tuple[PublicNumber, ...] = Field((), max_length=20, description="Public numbers that ring it.")
+    transport: Transport = Field("udp", description="udp serves tcp too; tls and webrtc encrypt sound.")
+    devices: tuple[Device, ...] = Field((), max_length=9, description="Further phones, with accounts of their own.")
+    codecs: tuple[Codec, ...] = Field((), description="In order of preference; the tenant's if left out.")
+    forward: Forward = Field(default_factory=lambda: Forward.model_validate({}))
+    follow_me: FollowMe | None = None
+    call_waiting: bool = Field(True, description="Whether a second call rings during a call.")
+    record: Literal["none", "inbound", "outbound", "all"] = "none"
+    pickup_group: Slug | None = Field(None, description="Whose calls *8 fetches; theirs that have the same.")
+
+    @property
+    def accounts(self) -> tuple[str, ...]:
+        """Return the names of its SIP accounts: the number, and number-device for each further device."""
+        return (self.number, *(f"{self.number}-{device.name}" for device in self.devices))
 
 
 class Network(Model):
@@ -126,7 +169,36 @@ class Tenant(Model):
     console: Literal["none", "autologin"] = Field(
         "none", description="A root shell on the serial console and hvc0.", examples=["none"]
     )
+    digest: tuple[Digest, ...] = Field(
+        ("MD5", "SHA-256"), min_length=1, description="Of phones' passwords, in order. Many desk phones know only MD5."
+    )
+    codecs: tuple[Codec, ...] = Field(("ulaw", "alaw", "g722"), min_length=1, examples=["ulaw"])
+    default_class: Class = Field("national", description="What an extension may dial that says nothing else.")
+    extensions_csv: Line | None = Field(None, description="A CSV file with more extensions, relative to this file.")
     extensions: tuple[Extension, ...] = Field(min_length=1, max_length=10000)
+    voicemail: VoicemailAccess = Field(default_factory=lambda: VoicemailAccess.model_validate({}))
+    mail: Mail | None = None
+    codes: Codes = Field(default_factory=lambda: Codes.model_validate({}))
+    groups: tuple[Group, ...] = Field((), max_length=1000)
+    queues: tuple[Queue, ...] = Field((), max_length=1000)
+    menus: tuple[Menu, ...] = Field((), max_length=1000)
+    conferences: tuple[Conference, ...] = Field((), max_length=1000)
+    pages: tuple[Page, ...] = Field((), max_length=1000)
+    parking: Parking | None = None
+    schedules: tuple[Schedule, ...] = Field((), max_length=200)
+    music: tuple[Music, ...] = Field((), max_length=50)
+    trunks: tuple[Trunk, ...] = Field((), max_length=50)
+    inbound: tuple[Inbound, ...] = Field((), max_length=5000)
+    outbound: tuple[OutboundRule, ...] = Field((), max_length=200)
+    refused: tuple[DialPattern, ...] = Field((), description="Never dialled outside, whatever a rule says.")
+    blacklist: tuple[PublicNumber, ...] = Field((), max_length=10000, description="Callers who are refused.")
+
+    _folder: Path = PrivateAttr(default=Path())
+
+    @property
+    def folder(self) -> Path:
+        """Return the folder of the tenant's file, to which the paths in it are relative."""
+        return self._folder
 
     @property
     def host(self) -> str:
@@ -139,9 +211,11 @@ def load_tenant(path: str | Path) -> Tenant:
 
     Raises :class:`SpecError` with all problems at once, those between fields included.
     """
-    root = load(Path(path), str(path))
-    tenant, problems = validate(Tenant, root)
-    problems += cross_check(root)
+    root, problems = with_csv(load(Path(path), str(path)), Path(path).parent)
+    tenant, found = validate(Tenant, root)
+    problems += found
+    problems += cross_check(root, Path(path).parent)
     if problems or tenant is None:
         raise SpecError(sorted(dict.fromkeys(problems), key=lambda problem: problem.line or 0))
+    tenant._folder = Path(path).absolute().parent
     return tenant

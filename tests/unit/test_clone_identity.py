@@ -155,3 +155,18 @@ def test_forgetting(tmp_path: Path, quick_keys: None) -> None:
     assert json.loads((tmp_path / "acme.json").read_text())["tenant"] == "acme"
     assert store.forget("acme") and not store.forget("acme")
     assert store.get("acme") is None
+
+
+def test_a_tls_key_is_made_once_where_a_phone_or_a_trunk_needs_one(tmp_path: Path) -> None:
+    store = IdentityStore(tmp_path)
+    plain = {"name": "acme", "extensions": ({"number": "101", "name": "Ana"},)}
+    assert store.get_or_create(Tenant.model_validate(plain)).tls_key == ""
+    people = ({"number": "101", "name": "Ana", "devices": ({"name": "soft", "transport": "tls"},)},)
+    tenant = Tenant.model_validate({**plain, "extensions": people})
+    first = store.get_or_create(tenant)
+    assert first.tls_key.startswith("-----BEGIN PRIVATE KEY-----\n")
+    assert first.tls_certificate.startswith("-----BEGIN CERTIFICATE-----\n")
+    assert "101-soft" in first.sip_secrets and first.tls_key not in repr(first)
+    assert store.get_or_create(tenant) == first
+    other = store.get_or_create(tenant.model_copy(update={"name": "other"}))
+    assert other.tls_key != first.tls_key

@@ -119,3 +119,23 @@ def test_the_archive_has_numeric_owners_modes_links_and_folders() -> None:
 def test_an_owner_that_the_guest_lacks_is_an_error() -> None:
     with pytest.raises(CentralitaError, match="no group 'asterisk'"):
         archive([GuestFile("/x", group="asterisk")], {"root": 0}, {"root": 0}, 0.0)
+
+
+def test_a_data_disk_is_sparse_ext4_with_its_label_and_definitions_lie_beside_it(
+    tmp_path: Path, golden: Golden, store: IdentityStore, injected: list[tuple[Path, Sequence[GuestFile]]]
+) -> None:
+    folder = tmp_path / "clones" / "acme"
+
+    def define(clone: make.Clone) -> dict[str, str]:
+        return {"domain.xml": f"<name>{clone.name}</name>", "run-qemu": "#!/bin/sh\n"}
+
+    ((clone,), _times) = make_clones(golden, [(tenant(), folder, ())], store, data_mib=8192, define=define)
+    assert clone.data == folder / "data.raw"
+    stat = clone.data.stat()
+    assert stat.st_size == 8192 * 1024 * 1024 and stat.st_blocks * 512 < 1024 * 1024
+    assert stat.st_mode & 0o777 == 0o600
+    with clone.data.open("rb") as disk:
+        superblock = disk.read(2048)[1024:]
+    assert superblock[0x38:0x3A] == b"\x53\xef" and superblock[0x78:0x88].rstrip(b"\0") == b"pbx-data"
+    assert (folder / "domain.xml").read_text() == "<name>acme</name>"
+    assert (folder / "run-qemu").stat().st_mode & 0o111

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -161,19 +162,37 @@ def test_voicemail_only_where_it_is_wanted() -> None:
     endpoint = find(parse(text_of(tenant, "/etc/asterisk/pjsip.conf")), "102", "endpoint")
     assert endpoint["set_var"] == ["EXT=102"] and "mailboxes" not in endpoint
     dialplan = text_of(tenant, "/etc/asterisk/extensions.conf")
-    assert "exten => 101,1,Gosub(ring,s,1(101,20,101@default))\n" in dialplan
-    assert "exten => 102,1,Gosub(ring,s,1(102,20,))\n" in dialplan
+    assert "exten => 101,1,Gosub(ring,s,1(101,20,101,internal,any))\n" in dialplan
+    assert " same => n,VoiceMail(101@default,u)\n" in dialplan and "VoiceMail(102" not in dialplan
 
 
-def test_nothing_that_a_caller_sends_is_dialled(duo: Tenant) -> None:
+@pytest.mark.parametrize("name", ["duo", "office"])
+def test_nothing_that_a_caller_sends_is_dialled(name: str) -> None:
     """Where a caller's string (EXTEN, a caller ID, a contact) stands in the dial plan, and where it must not."""
-    for line in text_of(duo, "/etc/asterisk/extensions.conf").splitlines():
-        code = line.split(";")[0]
-        if "${EXTEN" in code or "CALLERID" in code:
-            assert "FILTER(" in code or code.startswith(" same => n,GotoIf($[${LEN(${EXTEN})} = "), line
-            assert "Dial(" not in code and "Log(" not in code and "System(" not in code
-        if "Dial(" in code:
-            assert code == " same => n,Dial(${contacts},${ARG2})"
+    tenant = load_tenant(repo_root() / "tests" / "data" / f"{name}.yaml")
+    identity = Identity("t", "0" * 32, "u", "52:54:00:00:00:01", sip_secrets=Always(), voicemail_pins=Always(),
+                        tls_key="QUJD\n", tls_certificate="QUJD\n")  # fmt: skip
+    files = {file.path: file for file in render(tenant, identity)}
+    lines = [line.split(";")[0] for line in files["/etc/asterisk/extensions.conf"].content.decode().splitlines()]
+    for index, code in enumerate(lines):
+        if re.search(r"\$\{(EXTEN\b|CALLERID)", code):
+            compared = "GotoIf($[${LEN(${EXTEN})} " in code
+            assert "FILTER(" in code or compared or "Set(called=${EXTEN})" in code or "CALLERID(name)=" in code, code
+            assert not any(f"{app}(" in code for app in ("Dial", "Log", "System", "Goto", "Playback", "Queue")), code
+        if "Set(digits=${FILTER(0-9*#+,${EXTEN})})" in code:
+            # What is no number is refused before anything else happens.
+            later = lines[index + 1] + lines[index + 2]
+            assert "${LEN(${EXTEN})}" in later and "refuse,forged,1" in later, code
+        if "Dial(" in code and "PJSIP_DIAL" not in code:
+            used = set(re.findall(r"\$\{(\w+)", code))
+            assert used <= {"contacts", "forward", "ARG1", "ARG2", "ARG4", "ARG7"}, code
+
+
+class Always(dict[str, str]):
+    """A secret for everybody."""
+
+    def __missing__(self, key: str) -> str:
+        return "947261"
 
 
 def test_the_record_in_the_guest_holds_no_secret(duo: Tenant) -> None:
@@ -191,7 +210,10 @@ def test_the_shipped_manifest_is_whole() -> None:
     manifest = load_manifest(folder)
     named = {file.template for file in manifest.files if file.template}
     there = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    assert there - named == {"manifest.yaml", "README.md"}
+    partial = {name for name in there if name.startswith("etc/asterisk/dialplan/")}
+    assert there - named - partial == {"manifest.yaml", "README.md"}
+    text = "".join((folder / name).read_text() for name in there if name.endswith("extensions.conf") or name in partial)
+    assert all(f'include "{name}"' in text for name in partial)
     assert len({file.path for file in manifest.files}) == len(manifest.files)
 
 

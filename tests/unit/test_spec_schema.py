@@ -32,7 +32,12 @@ def test_the_files_in_docs_are_current(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("schema", "folder"), [("appliance.schema.json", "appliances"), ("tenant.schema.json", "tests/data")]
+    ("schema", "folder"),
+    [
+        ("appliance.schema.json", "appliances"),
+        ("tenant.schema.json", "tests/data"),
+        ("tenant.schema.json", "examples"),
+    ],
 )
 def test_the_shipped_files_are_valid_and_point_at_their_schema(schema: str, folder: str) -> None:
     files = sorted((repo_root() / folder).glob("*.yaml"))

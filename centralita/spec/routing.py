@@ -1,0 +1,120 @@
+"""What the dial plan of a tenant is made of, worked out once: for the renderer, `tenant.show` and `tenant.explain`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from centralita.spec.numbering import emergency_numbers
+from centralita.spec.patterns import Pattern, parse
+from centralita.spec.tenant import Extension, Tenant
+from centralita.spec.trunks import OutboundRule
+from centralita.spec.words import CLASSES, Destination, destination, within
+
+
+@dataclass(frozen=True)
+class Way:
+    """A pattern that a class of service can dial. ``rule`` is None where the class is not allowed it."""
+
+    pattern: Pattern
+    rule: OutboundRule
+    allowed: bool
+
+
+def rules(tenant: Tenant) -> tuple[OutboundRule, ...]:
+    """Return the rules for calls outside; where none is for emergencies, the country's own numbers get one."""
+    if not tenant.outbound or any(rule.service == "emergency" for rule in tenant.outbound):
+        return tenant.outbound
+    trunks = tuple(dict.fromkeys(name for rule in tenant.outbound for name in rule.trunks))
+    taken = {rule.name for rule in tenant.outbound}
+    name = next(name for name in ("emergency", "emergency-numbers", "emergency-calls") if name not in taken)
+    made = {"name": name, "class": "emergency", "patterns": emergency_numbers(tenant.country), "trunks": trunks[:8]}
+    return (OutboundRule.model_validate(made), *tenant.outbound)
+
+
+def service_of(tenant: Tenant, extension: Extension) -> str:
+    """Return an extension's class of service; without rules for calls outside all are internal."""
+    return (extension.service or tenant.default_class) if tenant.outbound else "internal"
+
+
+def services(tenant: Tenant) -> tuple[str, ...]:
+    """Return the classes of service that the tenant has."""
+    return CLASSES if tenant.outbound else CLASSES[:1]
+
+
+def ways(tenant: Tenant, service: str) -> list[Way]:
+    """Return what a class finds outside, the most specific pattern first (emergency numbers are apart)."""
+    found = [
+        Way(parse(text), rule, within(service, rule.service))
+        for rule in tenant.outbound
+        if rule.service != "emergency"
+        for text in rule.patterns
+    ]
+    return sorted(found, key=lambda way: way.pattern.rank)
+
+
+def emergencies(tenant: Tenant) -> Iterator[tuple[str, OutboundRule]]:
+    """Iterate over the emergency numbers and their rules."""
+    for rule in rules(tenant):
+        if rule.service == "emergency":
+            for text in rule.patterns:
+                yield text, rule
+
+
+@dataclass(frozen=True)
+class Did:
+    """A public number, without +, and where calls to it go; ``short`` are the ends of it by which trunks know it."""
+
+    number: str
+    target: Destination
+    name: str = ""
+    trunk: str | None = None
+    short: tuple[str, ...] = ()
+
+
+def dids(tenant: Tenant) -> list[Did]:
+    """Return all public numbers, those of the extensions included."""
+    found: list[tuple[str, Destination, str, str | None]] = [
+        (item.number, destination(item.destination), item.name or "", item.trunk) for item in tenant.inbound
+    ]
+    for extension in tenant.extensions:
+        found += [(number, Destination("extension", extension.number), "", None) for number in extension.dids]
+    sizes = {
+        name: {trunk.did_digits for trunk in tenant.trunks if trunk.did_digits and name in (None, trunk.name)}
+        for name in (None, *(trunk.name for trunk in tenant.trunks))
+    }
+    taken = {(text.lstrip("+"), trunk) for text, _target, _name, trunk in found}
+    made = []
+    for text, target, name, trunk in found:
+        number = text.lstrip("+")
+        ends = (number[-size:] for size in sorted(sizes.get(trunk, ())) if size < len(number))
+        short = tuple(end for end in dict.fromkeys(ends) if (end, trunk) not in taken)
+        taken |= {(end, trunk) for end in short}
+        made.append(Did(number, target, name, trunk, short))
+    return made
+
+
+def externals(tenant: Tenant) -> tuple[str, ...]:
+    """Return the numbers outside that destinations of the file name, sorted."""
+    texts: list[str] = [item.destination for item in tenant.inbound]
+    for extension in tenant.extensions:
+        forward = extension.forward
+        texts += [text for text in (forward.always, forward.busy, forward.no_answer) if text]
+        texts += extension.follow_me.numbers if extension.follow_me else ()
+    for group in tenant.groups:
+        texts += [*group.members, group.fallback]
+    for queue in tenant.queues:
+        texts += [*queue.keys.values(), queue.fallback]
+    for menu in tenant.menus:
+        texts += [*menu.keys.values(), *menu.also, menu.fallback]
+    for schedule in tenant.schedules:
+        texts += [text for text in (schedule.open, schedule.closed, schedule.holiday) if text]
+    return tuple(sorted({text.removeprefix("external:") for text in texts if text.startswith("external:")}))
+
+
+def way_outside(tenant: Tenant, number: str) -> OutboundRule | None:
+    """Return the rule that dials a number for the office itself (a destination of the file), or None."""
+    for text, rule in emergencies(tenant):
+        if parse(text).matches(number):
+            return rule
+    return next((way.rule for way in ways(tenant, "international") if way.pattern.matches(number)), None)

@@ -1,0 +1,262 @@
+"""Super Awesome Company, sentence by sentence, by real calls: examples/super-awesome.yaml."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from centralita.lab.phones import Call, Phone
+from tests.office.conftest import WAIT_S, Office, hang_up
+
+pytestmark = [pytest.mark.calls, pytest.mark.xdist_group("office")]
+
+DIRECT = "256555"
+# A phone that sends no sound sends nothing at all, and its keys would be the first packets that Asterisk sees of it.
+TONE_HZ = 300.0
+
+
+@pytest.fixture(autouse=True)
+def no_call_left(office: Office) -> Iterator[None]:
+    """A test leaves no call to the next one."""
+    yield
+    hang_up(office)
+
+
+def until(look: Callable[[], bool], what: str, seconds: float = 15) -> None:
+    """Wait until something that Asterisk shows is so."""
+    deadline = time.monotonic() + seconds
+    while not look():
+        assert time.monotonic() < deadline, f"waited {seconds:g} s for {what}"
+        time.sleep(0.2)
+
+
+def running(office: Office, application: str, arguments: str = "") -> bool:
+    """Whether a channel of the PBX is in an application with arguments that begin so."""
+    for line in office.pbx.cli("core show channels concise").splitlines():
+        fields = line.split("!")
+        if len(fields) > 6 and fields[5] == application and fields[6].startswith(arguments):
+            return True
+    return False
+
+
+def rings(office: Office, caller: Phone, number: str, called: str) -> Call:
+    """Call a number and see a phone ring; return the ringing call's other side answered."""
+    phone = office.phone(called)
+    before = len(phone.phones.events)
+    call = caller.call(number)
+    incoming = phone.wait_incoming(after=before)
+    incoming.answer()
+    call.wait_answered()
+    return call
+
+
+def test_it_loads_without_a_warning_and_the_trunk_registers(office: Office) -> None:
+    until(lambda: "Registered" in office.pbx.cli("pjsip show registrations"), "the trunk's registration")
+    bad = [line for line in office.pbx.log.splitlines() if re.search(r"\] (WARNING|ERROR)\[", line)]
+    assert not bad
+
+
+def test_employees_call_each_other_with_four_digits(office: Office) -> None:
+    call = rings(office, office.phone("1101"), "1111", "1111")
+    call.hangup()
+
+
+@pytest.mark.parametrize("number", ["1101", "1105", "1115"])
+def test_a_direct_number_rings_its_employee(office: Office, number: str) -> None:
+    rings(office, office.world, DIRECT + number, number).hangup()
+
+
+def test_after_thirty_seconds_the_unavailable_greeting(office: Office) -> None:
+    office.phone("1102")
+    started = time.monotonic()
+    call = office.world.call(DIRECT + "1102")
+    call.wait_answered(timeout_s=45)
+    assert 29 < time.monotonic() - started < 36
+    until(lambda: running(office, "VoiceMail", "1102@default,u"), "the unavailable greeting")
+    call.hangup()
+
+
+def test_during_a_call_the_busy_greeting(office: Office) -> None:
+    busy = rings(office, office.phone("1101"), "1102", "1102")
+    started = time.monotonic()
+    call = office.world.call(DIRECT + "1102")
+    call.wait_answered()
+    assert time.monotonic() - started < 6
+    until(lambda: running(office, "VoiceMail", "1102@default,b"), "the busy greeting")
+    call.hangup()
+    busy.hangup()
+
+
+def test_8000_opens_one_s_own_mailbox_without_a_pin(office: Office) -> None:
+    call = office.phone("1101").call("8000")
+    call.wait_answered()
+    until(lambda: running(office, "VoiceMailMain", "1101@default,s"), "the mailbox")
+    call.hangup()
+
+
+def test_from_outside_voicemail_asks_for_mailbox_and_pin(office: Office) -> None:
+    call = office.world.call(DIRECT + "1234", tone_hz=TONE_HZ)
+    call.wait_answered()
+    until(lambda: running(office, "VoiceMailMain", "@default"), "voicemail")
+    call.go_on(3)
+    call.dtmf("1101#")
+    call.go_on(3)
+    call.dtmf(office.pins["1101"] + "#")
+    call.go_on(3)
+    assert not call.over
+    assert "Incorrect password" not in office.pbx.log
+    call.hangup()
+
+
+@pytest.mark.parametrize("number", ["1100", DIRECT + "1100"])
+def test_the_main_menu_answers(office: Office, number: str) -> None:
+    caller = office.world if number.startswith(DIRECT) else office.phone("1101")
+    call = caller.call(number)
+    call.wait_answered()
+    until(lambda: running(office, "BackGround", "basic-pbx-ivr-main"), "the main menu")
+    call.hangup()
+
+
+KEYS = [("1", "Queue", "1200"), ("2", "Queue", "1250"), ("4", "Directory", "default,extensions")]
+
+
+@pytest.mark.parametrize(("key", "application", "arguments"), KEYS)
+def test_a_key_of_the_menu_leads_on(office: Office, key: str, application: str, arguments: str) -> None:
+    call = office.world.call(DIRECT + "1100", tone_hz=TONE_HZ)
+    call.wait_answered()
+    call.wait_heard(1)
+    call.dtmf(key)
+    until(lambda: running(office, application, arguments), f"{application} {arguments}")
+    call.hangup()
+
+
+@pytest.mark.parametrize(("digits", "called"), [("3", "1106"), ("0", "1111"), ("1105", "1105")])
+def test_the_menu_reaches_people(office: Office, digits: str, called: str) -> None:
+    phone = office.phone(called)
+    before = len(phone.phones.events)
+    call = office.world.call(DIRECT + "1100", tone_hz=TONE_HZ)
+    call.wait_answered()
+    call.wait_heard(1)
+    call.dtmf(digits)
+    phone.wait_incoming(after=before).answer()
+    up = re.compile(rf"^PJSIP/{called}-[^\n]*!Up!", re.M)
+    until(lambda: up.search(office.pbx.cli("core show channels concise")) is not None, "the answer")
+    call.hangup()
+
+
+def test_the_menu_plays_thrice_and_hangs_up(office: Office) -> None:
+    call = office.world.call(DIRECT + "1100", tone_hz=TONE_HZ)
+    call.wait_answered()
+    end = call.wait_ended(timeout_s=150)
+    assert end.code == 200 and end.connected_s > 60
+
+
+@pytest.mark.parametrize(("queue", "agents"), [("1200", ("1109", "1105", "1112")), ("1250", ("1101", "1115", "1102"))])
+def test_a_queue_rings_all_its_agents(office: Office, queue: str, agents: tuple[str, ...]) -> None:
+    declared = next(item for item in office.tenant.queues if item.number == queue)
+    assert declared.agents == agents
+    phones = [office.phone(number) for number in agents]
+    before = {phone.name: len(phone.phones.events) for phone in phones}
+    call = office.world.call(DIRECT + queue)
+    ringing = [phone.wait_incoming(after=before[phone.name]) for phone in phones]
+    ringing[1].answer()
+    until(lambda: "talking to" in office.pbx.cli(f"queue show {queue}") or "in call" in office.pbx.cli(
+        f"queue show {queue}"), "the agent's call")  # fmt: skip
+    call.hangup()
+
+
+@pytest.mark.parametrize("queue", ["1200", "1250"])
+def test_who_waits_too_long_in_a_queue_gets_the_operator(office: Office, queue: str) -> None:
+    """Five and twenty minutes are declared; here they wait for seconds."""
+    operator = office.phone("1111")
+    before = len(operator.phones.events)
+    call = office.world.call(DIRECT + queue)
+    operator.wait_incoming(after=before, timeout_s=WAIT_S + 30).answer()
+    call.hangup()
+
+
+def test_zero_in_a_queue_gets_the_operator(office: Office) -> None:
+    operator = office.phone("1111")
+    before = len(operator.phones.events)
+    call = office.world.call(DIRECT + "1200", tone_hz=TONE_HZ)
+    call.wait_answered()
+    call.wait_heard(1)
+    call.dtmf("0")
+    operator.wait_incoming(after=before).answer()
+    call.hangup()
+
+
+def test_employees_meet_in_6000(office: Office) -> None:
+    calls = [office.phone(number).call("6000") for number in ("1101", "1106")]
+    for call in calls:
+        call.wait_answered()
+    until(lambda: re.search(r"^6000 +2 ", office.pbx.cli("confbridge list"), re.M) is not None, "two in the room")
+    for call in calls:
+        call.hangup()
+
+
+def test_customers_meet_employees_in_6500_and_do_not_reach_6000(office: Office) -> None:
+    inside = office.phone("1101").call("6500")
+    customer = office.world.call(DIRECT + "1100", tone_hz=TONE_HZ)
+    customer.wait_answered()
+    customer.wait_heard(1)
+    customer.dtmf("6000")
+    customer.wait_heard(6)
+    assert not re.search(r"^6000 ", office.pbx.cli("confbridge list"), re.M)
+    customer.dtmf("6500")
+    until(lambda: re.search(r"^6500 +2 ", office.pbx.cli("confbridge list"), re.M) is not None, "two in the room", 20)
+    inside.hangup()
+    customer.hangup()
+
+
+@pytest.mark.parametrize("number", ["5550123", "3345550123", "13345550123"])
+def test_seven_ten_and_eleven_digits_go_out_with_the_employee_s_number(office: Office, number: str) -> None:
+    call = office.phone("1104").call(number)
+    call.wait_answered()
+    whole = {7: "1256", 10: "1", 11: ""}[len(number)] + number
+    assert office.dialled() == f"{whole} as {DIRECT}1104"
+    call.hangup()
+
+
+@pytest.mark.parametrize(
+    "number", ["9005550123", "19005550123", "9765550", "2569765550", "12569765550", "011442071838750", "00442071838750"]
+)
+def test_calls_that_cost_extra_or_go_abroad_are_refused(office: Office, number: str) -> None:
+    before = office.dialled()
+    end = office.phone("1104").call(number).wait_ended(timeout_s=30)
+    assert end.code >= 400 and end.connected_s == 0
+    assert office.dialled() == before
+
+
+def test_911_goes_out(office: Office) -> None:
+    call = office.phone("1104").call("911")
+    call.wait_answered()
+    assert office.dialled() == f"911 as {DIRECT}1104"
+    call.hangup()
+
+
+def test_one_s_own_public_number_is_called_inside(office: Office) -> None:
+    before = office.dialled()
+    rings(office, office.phone("1101"), "12565551111", "1111").hangup()
+    assert office.dialled() == before
+
+
+def test_a_forged_number_is_refused_and_dials_nothing(office: Office) -> None:
+    before = office.dialled()
+    end = office.phone("1104").call(f"sip:5550123&PJSIP%2Fprovider%2F011@{office.pbx.address}").wait_ended(timeout_s=30)
+    assert end.code >= 400 and office.dialled() == before
+
+
+def test_a_number_that_is_not_the_company_s_is_refused(office: Office) -> None:
+    end = office.world.call(DIRECT + "1299").wait_ended(timeout_s=30)
+    assert end.code >= 400
+    assert "Trunk provider brought a call to 2565551299: not ours" in office.pbx.log
+
+
+def test_nothing_was_logged_as_a_warning_but_what_was_refused(office: Office) -> None:
+    bad = [line for line in office.pbx.log.splitlines() if re.search(r"\] (WARNING|ERROR)\[", line)]
+    # An announcement that is cut off by hanging up is logged too.
+    assert [line for line in bad if "forged" not in line and "Failed to playback" not in line] == []
