@@ -43,9 +43,9 @@ def test_the_most_specific_pattern_is_taken(request: pytest.FixtureRequest, tmp_
         with (office.pbx.root / "etc/asterisk/extensions.conf").open("a", encoding="utf-8") as file:
             file.write(dialplan)
         office.pbx.cli("dialplan reload")
-        for index, (context, number) in enumerate(wanted):
+        for index, (name, number) in enumerate(wanted):
             made = office.pbx.root / f"var/spool/asterisk/tmp/{index}.call"
-            made.write_text(f"Channel: Local/{number}@t{context}\nApplication: Wait\nData: 1\n")
+            made.write_text(f"Channel: Local/{number}@t{name}\nApplication: Wait\nData: 1\n")
             made.chmod(0o666)
             made.rename(office.pbx.root / f"var/spool/asterisk/outgoing/{index}.call")
 
