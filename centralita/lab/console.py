@@ -17,7 +17,11 @@ FAILURE_SIGNS: tuple[tuple[str, str], ...] = (
     (r"You are in (?:emergency|rescue) mode|Entering emergency mode", "systemd fell into emergency mode"),
     (r"\(initramfs\) ?$|Gave up waiting for root[^\r\n]*", "the initramfs found no root file system"),
     (r"grub rescue>|Entering rescue mode\.\.\.", "GRUB fell into its rescue shell"),
-    (r"error: (?:no such (?:device|partition)|unknown filesystem|file `[^\r\n]*' not found)[^\r\n]*", "GRUB failed"),
+    (r"error: not xen image[^\r\n]*", "GRUB's Xen loader does not know the kernel's compression"),
+    # Debian's GRUB for Xen guests looks for an image of its own first, and goes on without.
+    # Only a whole line tells which it is.
+    (r"error: no such (?:device|partition)(?!: (?:/boot)?/xen/pvboot)[^\r\n]*\n", "GRUB failed"),
+    (r"error: (?:unknown filesystem|file `[^\r\n]*' not found)[^\r\n]*", "GRUB failed"),
     (
         r"error: [^\r\n]*(?:invalid signature|bad shim signature|prohibited by secure boot)[^\r\n]*",
         "Secure Boot refused",

@@ -14,8 +14,8 @@ from centralita.lab.xen.lab import XenLab
 
 pytestmark = pytest.mark.xdist_group("xen")
 
-# What the report may take after the event: the logs are looked at five times a second, by an emulated processor.
-AT_ONCE_S = 10.0
+# What the report may take after the event: the last words are waited for, and an emulated processor brings them.
+AT_ONCE_S = 12.0
 
 
 def test_a_kernel_that_panics_is_seen_at_once(lab: XenLab) -> None:
@@ -30,6 +30,12 @@ def test_a_kernel_that_panics_is_seen_at_once(lab: XenLab) -> None:
         panicked = guest.machine.console.search(re.compile("Kernel panic"))
         assert panicked is not None
         assert time.monotonic() - guest.machine.console.seen_at(panicked.start()) < AT_ONCE_S
+
+
+def test_grub_s_pv_loader_does_not_know_the_kernel_s_zstd(lab: XenLab) -> None:
+    # Debian 12's grub-xen-host 2.06. The day that this fails, xen-pvgrub is a row of the matrix.
+    with lab.powered_on("xen-pvgrub") as guest, pytest.raises(CentralitaError, match="error: not xen image"):
+        guest.machine.wait_sip(guest.address, timeout_s=300)
 
 
 def test_a_disk_without_a_boot_menu_is_told_by_the_boot_loader(lab: XenLab) -> None:

@@ -22,8 +22,10 @@ from centralita.lab.xen.host import DomainState, XenHost
 T = TypeVar("T")
 CREATE_TIMEOUT_S = 240.0
 TOOLSTACK_LOG = "xl-{name}.log"
-# What a guest still says after the sentence that means its end: the trace that explains it.
-LAST_WORDS_S = 1.5
+# The trace that explains an end follows the sentence that means it, and xenconsoled is slower than the hypervisor's
+# news of a crash: so much silence means that all was said, and so long one waits for it.
+SILENCE_S = 2.0
+LAST_WORDS_S = 8.0
 
 
 class _TroubleError(Exception):
@@ -167,8 +169,16 @@ class XenDomain:
         try:
             return self.host.watch(watched, what, timeout_s=timeout_s)
         except _TroubleError as trouble:
-            time.sleep(LAST_WORDS_S)
+            self._hear_last_words()
             raise self.error(f"{what}, but {trouble}") from None
+
+    def _hear_last_words(self) -> None:
+        heard, since = -1, time.monotonic()
+        end = since + LAST_WORDS_S
+        while (now := time.monotonic()) < end and now - since < SILENCE_S:
+            if len(self.console.text) != heard:
+                heard, since = len(self.console.text), now
+            time.sleep(0.1)
 
     def _bootloader_said(self, complaint: str) -> str:
         number = re.search(r"/var/log/xen/(bootloader\.\d+\.log)", complaint)
