@@ -21,7 +21,6 @@ APT_ROOT = Path("/etc/apt")
 DEBIAN_SUITES = re.compile(
     r"^(stable|oldstable|oldoldstable|testing|unstable|sid|bullseye|bookworm|trixie|forky|duke)$"
 )
-FALLBACK_MIRROR = "http://mirror.example.org/debian"
 KEYRINGS = (
     Path("/usr/share/keyrings/debian-archive-keyring.gpg"),
     Path("/usr/share/keyrings/debian-archive-keyring.pgp"),
@@ -78,7 +77,7 @@ def _one_line_entries(text: str) -> Iterator[tuple[str, str]]:
 def host_mirror(apt_root: Path = APT_ROOT) -> str:
     """The first mirror of a plain Debian suite in the build host's own apt sources.
 
-    Falls back to Debian's public address, with a warning, where the host names none.
+    Raises CentralitaError where the host names none: which mirror to trust is not guessed.
     """
     entries: list[tuple[str, str]] = []
     for path in [apt_root / "sources.list", *sorted((apt_root / "sources.list.d").glob("*"))]:
@@ -92,8 +91,10 @@ def host_mirror(apt_root: Path = APT_ROOT) -> str:
     for uri, suite in entries:
         if DEBIAN_SUITES.match(suite):
             return uri.rstrip("/")
-    get_reporter().warn(f"no Debian mirror in {apt_root}'s sources; using {FALLBACK_MIRROR}")
-    return FALLBACK_MIRROR
+    raise CentralitaError(
+        f"{apt_root} names no mirror of a Debian suite",
+        hint="name one: --mirror URL, or mirror: {url: …} in the appliance",
+    )
 
 
 def keyring(configured: Path | None) -> Path:

@@ -54,6 +54,9 @@ def test_host_mirror_reads_both_styles(tmp_path: Path) -> None:
     deb822.unlink()
     (tmp_path / "sources.list").write_text("deb [signed-by=/k.gpg arch=amd64] http://one.example/debian trixie main\n")
     assert host_mirror(tmp_path) == "http://one.example/debian"
+    (tmp_path / "sources.list").write_text("# none\n")
+    with pytest.raises(CentralitaError, match="names no mirror"):
+        host_mirror(tmp_path)
 
 
 def test_expired_release_needs_the_key_that_the_error_names() -> None:
