@@ -21,11 +21,13 @@ from centralita.clone.inject import numbers_of
 from centralita.ground import ledger as ledgers
 from centralita.ground.errors import CentralitaError
 from centralita.ground.run import environment, run
+from centralita.image.ostree import private_mounts
 from centralita.lab import netns
 from centralita.lab.net import BRIDGE, LabNetwork
 
 START_S = 60.0
-_STARTER = 'hostname "$2"; mount -t proc proc "$1/proc"; mount --rbind /dev "$1/dev"; exec chroot "$1" \
+_STARTER = 'hostname "$2"; mount -t proc proc "$1/proc"; mount --rbind /dev "$1/dev"; \
+mount --make-rslave "$1/dev"; exec chroot "$1" \
 /usr/sbin/asterisk -f -U asterisk -G asterisk'
 
 
@@ -77,7 +79,20 @@ class BareAsterisk:
             stack.enter_context(ledger.netns(space))
             run(["ip", "netns", "add", space])
             self._wire(space)
-            argv = ["unshare", "--mount", "--uts", "--pid", "--fork", "--kill-child", "sh", "-eu", "-c", _STARTER, "sh"]
+            # Where there can be no mount namespace, the folder's mounts go with the folder.
+            argv = [
+                *private_mounts(),
+                "unshare",
+                "--uts",
+                "--pid",
+                "--fork",
+                "--kill-child",
+                "sh",
+                "-eu",
+                "-c",
+                _STARTER,
+                "sh",
+            ]
             sink = stack.enter_context((self.root / "console.txt").open("wb"))
             process = stack.enter_context(
                 ledger.process(
