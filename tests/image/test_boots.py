@@ -27,6 +27,8 @@ from tests.conftest import BOOT_S
 
 pytestmark = [pytest.mark.targets, pytest.mark.xdist_group("boots")]
 
+# Long boots of a clone of their own: a group apart, which whichever worker is free first takes.
+GROWTH = pytest.mark.xdist_group("growth")
 BACKGROUND = Hardware(background=True)
 MIB = 1024 * 1024
 SILENCE_S = 10
@@ -168,6 +170,7 @@ def assert_grown(guest: Guest, disk_mib: int) -> None:
     ssh.run("sync; dd if=/dev/zero of=/var/tmp/filler bs=1M count=64 status=none && rm /var/tmp/filler")
 
 
+@GROWTH
 def test_root_grows_at_any_boot_where_the_disk_is_larger(growing: Prepared) -> None:
     for turn in (1, 2):
         disk_mib = enlarge(growing, 512)
@@ -177,6 +180,7 @@ def test_root_grows_at_any_boot_where_the_disk_is_larger(growing: Prepared) -> N
             guest.machine.powerdown()
 
 
+@GROWTH
 @pytest.mark.parametrize("moment", ["moving the backup GPT", "growing partition", "growing the file system"])
 def test_a_power_cut_while_growing_is_repaired_at_the_next_boot(growing: Prepared, moment: str) -> None:
     disk_mib = enlarge(growing, 256)
