@@ -135,16 +135,12 @@ def _place(record: GoldenRecord, formats: list[FormatFile]) -> Path:
                 folder.rename(home / f".old-{record.full_version}-{os.getpid()}")
             new.rename(folder)
         for old_folder in home.glob(".old-*"):
-            _remove_tree(old_folder)
+            shutil.rmtree(old_folder, ignore_errors=True)
     link = home / f".latest-{os.getpid()}"
     link.unlink(missing_ok=True)
     link.symlink_to(record.full_version)
     link.rename(home / "latest")
     return folder
-
-
-def _remove_tree(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

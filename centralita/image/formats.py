@@ -28,11 +28,6 @@ class FormatFile:
     cached: bool
 
 
-def suffix_of(form: str) -> str:
-    """The file suffix of a format, without its leading dot."""
-    return form
-
-
 def _make(form: str, raw: Path, target: Path) -> None:
     if form == "qcow2":
         run(
@@ -55,7 +50,7 @@ def make_format(form: str, disk: GoldenDisk, step: Step) -> FormatFile:
     if cached is None:
         step.note(form)
         with store.put("format", key) as result:
-            target = result / f"disk.{suffix_of(form)}"
+            target = result / f"disk.{form}"
             _make(form, disk.raw, target)
             target.chmod(0o444)
             entry = {"size_bytes": target.stat().st_size, "sha256": sha256_of(target)}
@@ -63,5 +58,5 @@ def make_format(form: str, disk: GoldenDisk, step: Step) -> FormatFile:
     found = store.get("format", key)
     assert found is not None
     entry = json.loads((found / "record.json").read_text())
-    path = found / f"disk.{suffix_of(form)}"
+    path = found / f"disk.{form}"
     return FormatFile(form, path, entry["size_bytes"], entry["sha256"], cached is not None)

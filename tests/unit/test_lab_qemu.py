@@ -13,7 +13,7 @@ from centralita.ground.errors import CentralitaError
 from centralita.lab.qemu import DirectKernel, MachineSpec, Wiring, cpu_model, qemu_argv
 
 SPEC = MachineSpec(name="duo", disk=Path("/tmp/a, b/duo.qcow2"), mac="52:54:00:12:34:56")
-WIRING = Wiring(workdir=Path("/tmp/work dir"), qmp_fd=11, serial_fd=12, tap="tap0")
+WIRING = Wiring(workdir=Path("/tmp/lab dir"), qmp_fd=11, serial_fd=12, tap="tap0")
 TCG = ("-accel", "tcg,thread=multi")
 
 
