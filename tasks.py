@@ -22,7 +22,7 @@ APPLIANCE = "the appliance's name (pbx-small, or appliance=pbx-small), or the pa
 )
 def build(c: Context, appliance: str, mirror: str = "", locked: bool = False, progress: str = "auto") -> None:
     """Build an appliance's golden image into output/NAME/VERSION/."""
-    from centralita.image.build import build as make
+    from centralita.formats.output import build as make
 
     make(appliance, mirror=mirror or None, locked=locked)
 
@@ -101,7 +101,7 @@ def run(
 
 @task(
     help={
-        "tier": "lint, unit, image, calls, targets: one or more with commas; all if empty",
+        "tier": "lint, unit, image, calls, targets, formats: one or more with commas; if empty all but formats",
         "appliance": "the appliance whose image is tested",
         "target": "targets of the tier targets, with commas: kvm, xen-pv, xen-pvh, xen-hvm, xen-pvgrub, xen-pvh-grub",
         "keyword": "pytest's -k",

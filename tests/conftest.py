@@ -16,7 +16,7 @@ from centralita.spec.tenant import Tenant, load_tenant
 from tests.matrix import ABOUT, TARGET, show_matrix
 
 TESTS = Path(__file__).parent
-TIERS = ("lint", "unit", "image", "calls", "targets")
+TIERS = ("lint", "unit", "image", "calls", "targets", "formats")
 # Deadlines, not expectations: what is emulated on a crowded host takes its time.
 BOOT_S = 240.0
 

@@ -12,7 +12,7 @@ from centralita.ground import cache, ledger, paths
 from centralita.ground.errors import CentralitaError
 from centralita.ground.report import get_reporter
 from centralita.image.disk import GoldenDisk, build_disk
-from centralita.image.formats import FormatFile, make_format
+from centralita.image.formats import IMAGE_FORMATS, FormatFile, make_format
 from centralita.image.ostree import OsTree, build_ostree, package_request
 from centralita.image.record import FormatEntry, GoldenRecord, MirrorEntry, PackageEntry, load_record, write_record
 from centralita.packages.source import PackageSet, Request, obtain
@@ -119,7 +119,9 @@ def _place(record: GoldenRecord, formats: list[FormatFile]) -> Path:
         try:
             old = load_record(folder / f"{record.appliance}.json")
             same = old.golden_digest == record.golden_digest and all((folder / f.file).is_file() for f in old.formats)
-            same = same and [f.sha256 for f in old.formats] == [f.sha256 for f in record.formats]
+            same = same and set(record.formats) <= set(old.formats)
+            # Formats that were made of the finished image stay beside it.
+            record = record.model_copy(update={"formats": old.formats}) if same else record
         except CentralitaError:
             same = False
     if same and record.mirror is None:
@@ -177,9 +179,11 @@ def build(name: str, *, mirror: str | None = None, locked: bool = False) -> Gold
             disk = build_disk(appliance, tree, packages.lock.source_date_epoch, tools, step)
             if disk.cached:
                 step.cached()
-        with reporter.step("formats", total=len(appliance.formats)) as step:
+        # Clones are made on the qcow2, so it is always there.
+        wanted = ["qcow2", *(form for form in appliance.formats if form in IMAGE_FORMATS[1:])]
+        with reporter.step("formats", total=len(wanted)) as step:
             formats = []
-            for form in appliance.formats:
+            for form in wanted:
                 formats.append(make_format(form, disk, step))
                 step.advance(1)
             if all(f.cached for f in formats):

@@ -1,20 +1,23 @@
-"""The golden disk in the formats that are handed out. The disk is what counts; a format is how it travels."""
+"""The golden disk in the two formats that a build makes itself; the floor above makes all others."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from centralita.ground import cache
 from centralita.ground.cache import digest_of
-from centralita.ground.errors import CentralitaError
 from centralita.ground.report import Step
 from centralita.ground.run import run
 from centralita.image.disk import GoldenDisk
 from centralita.packages.fetch import sha256_of
+from centralita.packages.tools import ToolsTree, tools_tree
 
 ZSTD_LEVEL = 19
+#: What a build itself makes; all else is made of a finished image, by the floor above.
+IMAGE_FORMATS = ("qcow2", "raw.zst")
 
 
 @dataclass(frozen=True)
@@ -28,30 +31,36 @@ class FormatFile:
     cached: bool
 
 
-def _make(form: str, raw: Path, target: Path) -> None:
-    if form == "qcow2":
-        run(
-            [
-                "qemu-img", "convert", "-f", "raw", "-O", "qcow2", "-c", "-m", "4",
-                "-o", "compression_type=zstd,cluster_size=65536", raw, target,
-            ]
-        )  # fmt: skip
-    elif form == "raw.zst":
-        run(["zstd", "-q", f"-{ZSTD_LEVEL}", "-T0", "-o", target, raw])
-    else:
-        raise CentralitaError(f"format {form} is not known", hint="qcow2 or raw.zst")
+def write_qcow2(raw: Path, target: Path, tools: ToolsTree) -> None:
+    """Write a raw disk as a qcow2 with zstd clusters (QEMU 5.1 and later)."""
+    run(
+        [
+            *tools.command("qemu-img"), "convert", "-f", "raw", "-O", "qcow2", "-c", "-m", "4",
+            "-o", "compression_type=zstd,cluster_size=65536", raw, target,
+        ]
+    )  # fmt: skip
+
+
+def write_zst(source: Path, target: Path, tools: ToolsTree, *, level: int = ZSTD_LEVEL) -> None:
+    """Compress a file; its holes become holes again when `zstd -d` writes a file."""
+    # A fixed number of workers: the bytes must not depend on the host's processors.
+    run([*tools.command("zstd"), "-q", f"-{level}", "-T2", "-o", target, source])
+
+
+_WRITERS: dict[str, Callable[[Path, Path, ToolsTree], None]] = {"qcow2": write_qcow2, "raw.zst": write_zst}
 
 
 def make_format(form: str, disk: GoldenDisk, step: Step) -> FormatFile:
-    """A format of the golden disk, from the cache or made."""
+    """One of IMAGE_FORMATS of the golden disk, from the cache or made."""
     store = cache.Store()
-    key = digest_of("format", form, disk.digest, ZSTD_LEVEL, 1)
+    tools = tools_tree("formats")
+    key = digest_of("format", form, disk.digest, ZSTD_LEVEL, tools.digest, 2)
     cached = store.get("format", key)
     if cached is None:
         step.note(form)
         with store.put("format", key) as result:
             target = result / f"disk.{form}"
-            _make(form, disk.raw, target)
+            _WRITERS[form](disk.raw, target, tools)
             target.chmod(0o444)
             entry = {"size_bytes": target.stat().st_size, "sha256": sha256_of(target)}
             (result / "record.json").write_text(json.dumps(entry))

@@ -53,6 +53,8 @@ TOOL_SETS = {
                 "grub-efi-amd64-signed", "shim-signed",
             ),
         ),
+        # Converts the disk: the bytes of a published file must not depend on who converts.
+        ToolSet("formats", "trixie", ("gzip", "qemu-utils", "xz-utils", "zstd")),
         # Runs the phones: their library has wheels for CPython up to 3.12 only.
         ToolSet(
             "phones",

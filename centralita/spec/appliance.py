@@ -16,7 +16,10 @@ from centralita.spec.source import Node, load, shown_path
 from centralita.spec.types import Language, Line, Model, matching
 
 Target = Literal["kvm", "xen-pv", "xen-pvh", "xen-hvm", "container"]
-Format = Literal["qcow2", "raw.zst"]
+Format = Literal[
+    "qcow2", "raw.zst", "vmdk", "ova", "vdi", "vhd", "vhd-fixed", "vhdx", "xva", "hdd", "kernel", "initrd", "cmdline",
+    "root.tar.xz", "incus.tar.xz", "containerdisk", "oci", "direct", "incus", "all",
+]  # fmt: skip
 SoundFormat = Literal["gsm", "wav", "g722"]
 
 _NAME = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?"
