@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -12,9 +11,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
+from centralita.clone.data import DATA_DISK, MARKER, is_kept, make_data_disk
 from centralita.clone.files import GuestFile
 from centralita.clone.identity import IdentityStore
 from centralita.clone.inject import Injected, inject
+from centralita.clone.place import exchange, place, take_kept_disk
 from centralita.clone.render import render
 from centralita.ground import ledger
 from centralita.ground.errors import CentralitaError
@@ -24,8 +25,6 @@ from centralita.spec.tenant import Tenant
 
 SYSTEM_DISK = "system.qcow2"
 RECORD = "clone.json"
-DATA_DISK = "data.raw"
-DATA_LABEL = "pbx-data"
 
 
 class Golden(Protocol):
@@ -64,13 +63,19 @@ class Clone:
 
 
 def make_clone(
-    golden: Golden, tenant: Tenant, dest: Path, store: IdentityStore, extra: Sequence[GuestFile] = ()
+    golden: Golden,
+    tenant: Tenant,
+    dest: Path,
+    store: IdentityStore,
+    extra: Sequence[GuestFile] = (),
+    *,
+    data_mib: int = 0,
 ) -> Clone:
     """Make the clone of one tenant in the folder ``dest``, which must not be there; ``extra`` files are written too.
 
     Raises SpecError or CentralitaError; the folder is then absent.
     """
-    return make_clones(golden, [(tenant, dest, extra)], store)[0][0]
+    return make_clones(golden, [(tenant, dest, extra)], store, data_mib=data_mib)[0][0]
 
 
 def make_clones(
@@ -83,19 +88,23 @@ def make_clones(
 ) -> tuple[list[Clone], Injected]:
     """Make many clones with one launch of libguestfs; ``wanted`` are tenants, their folders and further files.
 
-    With ``data_mib`` each has a data disk too; ``define`` returns more files of a clone's folder by name.
+    With ``data_mib`` each has a data disk too; one that a removed clone has left in the folder is used again.
+    ``define`` returns more files of a clone's folder by name.
 
     All are made beside their places first, so that an error leaves none. Returns the clones in order, and the times.
     """
     backing = golden.qcow2_path.resolve(strict=True)
     for _tenant, dest, _extra in wanted:
-        if dest.exists():
+        if dest.exists() and not is_kept(dest):
             raise CentralitaError(f"{dest} is there already", hint="remove it, or name another folder")
     # Everything that can be refused is refused before anything is made.
     prepared = []
     for tenant, dest, extra in wanted:
         identity = store.get_or_create(tenant)
-        prepared.append((tenant, dest.absolute(), identity, [*render(tenant, identity), *extra]))
+        files = [*render(tenant, identity), *extra]
+        if data_mib or is_kept(dest):
+            files.insert(0, MARKER)  # before what lets services start
+        prepared.append((tenant, dest.absolute(), identity, files))
     with ExitStack() as stack:
         work: list[tuple[Path, Sequence[GuestFile]]] = []
         for _tenant, dest, _identity, files in prepared:
@@ -109,6 +118,9 @@ def make_clones(
         clones = []
         for (tenant, dest, identity, _files), (overlay, _written) in zip(prepared, work, strict=True):
             address = tenant.network.address
+            kept = take_kept_disk(overlay.parent, dest)
+            if data_mib and not kept:
+                make_data_disk(overlay.parent / DATA_DISK, data_mib)
             clone = Clone(
                 name=tenant.name,
                 folder=dest,
@@ -121,10 +133,8 @@ def make_clones(
                 mac=identity.mac,
                 address=None if address is None else str(address.ip),
                 created=datetime.now(UTC).isoformat(timespec="seconds"),
-                data=dest / DATA_DISK if data_mib else None,
+                data=dest / DATA_DISK if data_mib or kept else None,
             )
-            if data_mib:
-                _data_disk(overlay.parent / DATA_DISK, data_mib)
             for name, text in define(clone).items() if define is not None else ():
                 path = overlay.parent / name
                 path.write_text(text, encoding="utf-8")
@@ -132,31 +142,20 @@ def make_clones(
             (overlay.parent / RECORD).write_text(clone.as_json(), encoding="utf-8")
             clones.append(clone)
         for clone, (overlay, _written) in zip(clones, work, strict=True):
-            _place(overlay.parent, clone.folder)
+            place(overlay.parent, clone.folder)
     return clones, times
 
 
-def _data_disk(path: Path, size_mib: int) -> None:
-    """Make a sparse disk with an empty ext4, whose inode tables and journal are written by the guest's kernel."""
-    path.touch(mode=0o600)
-    os.truncate(path, size_mib * 1024 * 1024)
-    lazy = "lazy_itable_init=1,lazy_journal_init=1,nodiscard"
-    # meta_bg grows online without the 4 MB that resize_inode would reserve for it.
-    features = "meta_bg,^resize_inode"
-    argv = ["mke2fs", "-q", "-t", "ext4", "-L", DATA_LABEL, "-m", "1", "-J", "size=16", "-E", lazy, "-O", features]
-    run([*argv, path])
+def remove_clone(folder: Path, *, keep_data: bool = False) -> None:
+    """Remove a clone's folder; with ``keep_data`` all in it but its data disk.
 
-
-def _place(made: Path, dest: Path) -> None:
-    """Move a finished folder into its place; what came there meanwhile is not replaced."""
-    try:
-        made.rename(dest)
-    except OSError as error:
-        raise CentralitaError(f"{dest} cannot be put into its place: {error.strerror}") from error
-
-
-def remove_clone(folder: Path) -> None:
-    """Remove a clone's folder. Raises CentralitaError where it is none."""
+    Raises CentralitaError where it is none.
+    """
     if not (folder / RECORD).is_file():
         raise CentralitaError(f"{folder} is not a clone's folder", hint=f"it has no {RECORD}")
-    shutil.rmtree(folder)
+    if not (keep_data and (folder / DATA_DISK).is_file()):
+        shutil.rmtree(folder)
+        return
+    with ledger.default().tempdir(f".{folder.name}.", folder.parent) as rest:
+        (rest / DATA_DISK).hardlink_to(folder / DATA_DISK)
+        exchange(rest, folder)

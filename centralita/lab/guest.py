@@ -39,6 +39,8 @@ class Hardware:
     extra_args: tuple[str, ...] = ()
     # Take only the processor time that others leave, for a machine that runs beside one that carries calls.
     background: bool = False
+    # As if the data disk had been forgotten when the machine was defined.
+    without_data: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ class Prepared:
             disk=self.clone.disk,
             mac=self.identity.mac,
             uuid=self.identity.uuid,
+            data_disk=None if wanted.without_data else self.clone.data,
             memory_mib=wanted.memory_mib or record.memory_mib,
             vcpus=wanted.vcpus or record.vcpus,
             firmware=wanted.firmware,
@@ -113,10 +116,12 @@ def prepare(
     *,
     lab_options: bool | None = None,
     extra: Sequence[GuestFile] = (),
+    data_mib: int = 0,
 ) -> Prepared:
     """Make a clone in `workdir`, with a throw-away admin key beside the tenant's own.
 
-    `lab_options` None: the lab's kernel options go in where machines are emulated, and nowhere else.
+    `lab_options` None: the lab's kernel options go in where machines are emulated, and nowhere else. With `data_mib` it
+    has a data disk.
 
     Raises:
         SpecError, CentralitaError: the clone cannot be made; nothing of it is left.
@@ -128,7 +133,7 @@ def prepare(
     if lab_options is None:
         lab_options = accel.probe().name == "tcg"
     files = [*extra, *([lab_cfg(golden.record.kernel_cmdline)] if lab_options else [])]
-    clone = make_clone(golden, tenant, workdir / "clone", store, files)
+    clone = make_clone(golden, tenant, workdir / "clone", store, files, data_mib=data_mib)
     return Prepared(golden, tenant, store.get_or_create(tenant), clone, key, workdir)
 
 

@@ -52,6 +52,7 @@ class MachineSpec:
     disk: Path
     mac: str
     disk_format: Literal["qcow2", "raw"] = "qcow2"
+    data_disk: Path | None = None
     memory_mib: int = 512
     vcpus: int = 1
     firmware: Firmware = "bios"
@@ -158,6 +159,12 @@ def _disk_args(spec: MachineSpec) -> list[str]:
     # The overlay is thrown away after the test, so nothing is gained by flushing it to the host's disk.
     cache = {"direct": False, "no-flush": True}
     controller, drive = _DISK_DEVICES[spec.disk_bus]
+    data: list[str] = []
+    if spec.data_disk is not None:
+        name = str(spec.data_disk.absolute())
+        data = _blockdev(driver="file", node_name="data-file", filename=name, cache=cache, discard="unmap")
+        data += _blockdev(driver="raw", node_name="data", file="data-file", cache=cache, discard="unmap")
+        data += ["-device", "virtio-blk-pci,drive=data"]
     return [
         *_blockdev(
             driver="file", node_name="disk0-file", filename=str(spec.disk.absolute()), cache=cache, discard="unmap"
@@ -166,6 +173,7 @@ def _disk_args(spec: MachineSpec) -> list[str]:
         *(("-device", controller) if controller is not None else ()),
         # A kernel given on the command line boots by an option ROM that claims the first place for itself.
         *("-device", drive if spec.direct_kernel is not None else f"{drive},bootindex=0"),
+        *data,
     ]
 
 

@@ -13,6 +13,7 @@ from typing import cast
 import pytest
 
 from centralita.clone import identity, make
+from centralita.clone.data import MARKER
 from centralita.clone.files import GuestFile
 from centralita.clone.identity import HostKey, IdentityStore
 from centralita.clone.inject import Injected, archive
@@ -139,3 +140,44 @@ def test_a_data_disk_is_sparse_ext4_with_its_label_and_definitions_lie_beside_it
     assert superblock[0x38:0x3A] == b"\x53\xef" and superblock[0x78:0x88].rstrip(b"\0") == b"pbx-data"
     assert (folder / "domain.xml").read_text() == "<name>acme</name>"
     assert (folder / "run-qemu").stat().st_mode & 0o111
+
+
+def test_a_kept_data_disk_is_used_again_and_never_formatted(
+    tmp_path: Path, golden: Golden, store: IdentityStore, injected: list[tuple[Path, Sequence[GuestFile]]]
+) -> None:
+    folder = tmp_path / "clones" / "acme"
+    first = make_clone(golden, tenant(), folder, store, data_mib=64)
+    assert first.data is not None
+    with first.data.open("r+b") as disk:
+        disk.write(b"voicemail")
+    inode = first.data.stat().st_ino
+    remove_clone(folder, keep_data=True)
+    assert [path.name for path in folder.iterdir()] == ["data.raw"]
+    second = make_clone(golden, tenant(), folder, store)
+    assert second.data == first.data and second.data.stat().st_ino == inode and second.data.stat().st_nlink == 1
+    assert second.data.read_bytes()[:9] == b"voicemail"
+    assert sorted(path.name for path in folder.iterdir()) == ["clone.json", "data.raw", "system.qcow2"]
+    assert [path.name for path in folder.parent.iterdir()] == ["acme"]
+    assert all(MARKER in files for _disk, files in injected) and len(injected) == 2
+
+
+def test_a_failed_clone_leaves_the_kept_data_disk_alone(
+    tmp_path: Path,
+    golden: Golden,
+    store: IdentityStore,
+    injected: list[tuple[Path, Sequence[GuestFile]]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = tmp_path / "acme"
+    make_clone(golden, tenant(), folder, store, data_mib=64)
+    remove_clone(folder, keep_data=True)
+    content = (folder / "data.raw").read_bytes()
+
+    def fails(_new: object, _dest: object) -> None:
+        raise CentralitaError("no place")
+
+    monkeypatch.setattr(make, "place", fails)
+    with pytest.raises(CentralitaError, match="no place"):
+        make_clone(golden, tenant(), folder, store, data_mib=64)
+    assert [path.name for path in folder.iterdir()] == ["data.raw"]
+    assert (folder / "data.raw").read_bytes() == content and (folder / "data.raw").stat().st_nlink == 1

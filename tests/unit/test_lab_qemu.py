@@ -35,6 +35,16 @@ def test_a_path_with_comma_and_space_reaches_qemu_unchanged() -> None:
     assert devices["disk0"]["driver"] == "qcow2"
 
 
+def test_a_data_disk_is_a_second_disk_and_not_booted_from() -> None:
+    argv = argv_of(replace(SPEC, data_disk=Path("/tmp/data.raw")))
+    devices = blockdevs(argv)
+    assert (devices["data"]["driver"], devices["data-file"]["filename"]) == ("raw", "/tmp/data.raw")
+    assert [word for word in values(argv, "-device") if "virtio-blk" in word] == [
+        "virtio-blk-pci,drive=disk0,bootindex=0",
+        "virtio-blk-pci,drive=data",
+    ]
+
+
 def test_nothing_of_the_host_is_taken_by_default_and_logs_are_relative() -> None:
     argv = argv_of(SPEC)
     assert {"-nodefaults", "-no-user-config", "-no-reboot"} <= set(argv)
