@@ -196,6 +196,8 @@ def explain(c: Context, tenant: str, from_: str, dial: str, at: str = "", progre
         "tenant": TENANT,
         "tenants": "a pattern of tenants' files, in quotes: 'tenants/*.yaml'",
         "to": "the folder in which each clone gets a folder of its own",
+        "from": "a depot's address (http(s)://… or a folder): clone its newest release instead of what was built here",
+        "key": "with --from: the publisher's minisign public key, or a file with it",
         "target": "kvm",
         "data_mib": "size of the data disk (it takes what is written to it)",
         "network": "libvirt's network",
@@ -208,6 +210,8 @@ def clone(
     tenant: str = "",
     tenants: str = "",
     to: str = "clones",
+    from_: str = "",
+    key: str = "",
     target: str = "kvm",
     data_mib: int = 8192,
     network: str = "default",
@@ -216,9 +220,11 @@ def clone(
 ) -> None:
     """Make a tenant's PBX, or many, of the last built golden image, ready to be started on a host."""
     from centralita.desk.cloning import clone as make
+    from centralita.desk.depots import pull as bring
 
     make(
         appliance,
+        golden=bring(appliance, url=from_, version="", formats="qcow2", key=key) if from_ else None,
         tenant=tenant,
         tenants=tenants,
         to=to,
@@ -229,9 +235,80 @@ def clone(
     )
 
 
-namespace = Collection(build, show, doctor, lock, run, clone, test, clean)
+@task(help={"export": "write the public keys into this folder"})
+def keys(c: Context, export: str = "", progress: str = "auto") -> None:
+    """Make the keys that sign releases, where there are none, and tell which they are."""
+    from centralita.desk.depots import show_keys
+
+    show_keys(export)
+
+
+@task(
+    first="appliance",
+    help={
+        "appliance": APPLIANCE,
+        "to": "where the depot is: a folder",
+        "untested": "release without test results; clients are told",
+        "dry_run": "only say what would be written",
+        "name": "the depot's name, when it is new",
+        "url": "where it will be served, for indexes that need a whole address",
+        "valid_days": "for how long clients believe its index",
+    },
+)
+def publish(
+    c: Context,
+    appliance: str,
+    to: str,
+    untested: bool = False,
+    dry_run: bool = False,
+    name: str = "",
+    url: str = "",
+    valid_days: int = 30,
+    progress: str = "auto",
+) -> None:
+    """Release the last built image into a depot."""
+    from centralita.desk.depots import publish as release
+
+    release(appliance, to=to, untested=untested, dry_run=dry_run, name=name, url=url, valid_days=valid_days)
+
+
+@task(
+    first="appliance",
+    help={
+        "appliance": "the appliance's name in the depot",
+        "from": "the depot: http(s)://…, file://… or a folder",
+        "version": "a version, with or without its build; the newest if empty",
+        "format": "formats to bring, with commas",
+        "key": "the publisher's minisign public key, or a file with it; else the key of the first visit holds",
+    },
+)
+def pull(
+    c: Context,
+    appliance: str,
+    from_: str,
+    version: str = "",
+    format: str = "qcow2",
+    key: str = "",
+    progress: str = "auto",
+) -> None:
+    """Bring a release from a depot into output/, verified."""
+    from centralita.desk.depots import pull as bring
+
+    bring(appliance, url=from_, version=version, formats=format, key=key)
+
+
+@task(first="folder", shown_as="depot.verify", help={"folder": "the depot's folder", "key": "the minisign public key"})
+def verify(c: Context, folder: str, key: str = "", progress: str = "auto") -> None:
+    """Check every byte of a depot; what is not as signed is named, and the exit status is 1."""
+    from centralita.desk.depots import verify as check_depot
+
+    check_depot(folder, key)
+
+
+namespace = Collection(build, show, doctor, lock, run, clone, test, clean, keys, publish, pull)
 namespace.add_task(list_, "list")
 tenants = Collection("tenant", check)
 tenants.add_task(show_tenant, "show")
 tenants.add_task(explain, "explain")
 namespace.add_collection(tenants)
+namespace.add_collection(Collection("depot", verify))

@@ -13,7 +13,7 @@ from centralita.clone.make import RECORD, Clone, make_clones
 from centralita.clone.registry import Claim, Registry
 from centralita.ground.errors import CentralitaError, Problem, SpecError
 from centralita.ground.report import get_reporter
-from centralita.image.build import latest
+from centralita.image.build import Golden, latest
 from centralita.spec.tenant import Tenant, load_tenant
 
 TARGETS = ("kvm",)
@@ -50,14 +50,26 @@ def _is_clone(folder: Path, digest: str) -> bool:
 
 
 def clone(
-    appliance: str, *, tenant: str, tenants: str, to: str, target: str, data_mib: int, network: str, bridge: str
+    appliance: str,
+    *,
+    tenant: str,
+    tenants: str,
+    to: str,
+    target: str,
+    data_mib: int,
+    network: str,
+    bridge: str,
+    golden: Golden | None = None,
 ) -> list[Clone]:
-    """Make the clones in ``to``/NAME; all of them or, where something is refused, none."""
+    """Make the clones in ``to``/NAME; all of them or, where something is refused, none.
+
+    They are made of *golden*, else of the last built image.
+    """
     if target not in TARGETS:
         raise CentralitaError(f"there are no clones for {target} yet", hint=f"one of {', '.join(TARGETS)}")
     reporter = get_reporter()
     wanted = tenants_of(tenant, tenants)
-    golden = latest(appliance)
+    golden = golden or latest(appliance)
     store = IdentityStore()
     folders = [Path(to).absolute() / item.name for item in wanted]
     hardware = Hardware(golden.record.memory_mib, golden.record.vcpus, network, bridge)

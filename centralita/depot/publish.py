@@ -1,0 +1,238 @@
+"""Publishes a release: all new files first, then the other clients' indexes, and last the one file that counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from centralita.depot.client import PUBLIC_KEY, verified_index, verified_record
+from centralita.depot.compose import Composed, declared_now, entry_for, entry_of, short, written
+from centralita.depot.index import INDEX, LIMIT, Delta, Entry, Index, Listed, now, numbered, read_index
+from centralita.depot.indexes import GENERATORS, Alias, Site
+from centralita.depot.keys import Keys
+from centralita.depot.place import Place, Upload
+from centralita.depot.record import Release
+from centralita.ground.errors import CentralitaError
+from centralita.ground.report import get_reporter
+
+OPENPGP_KEY = "keys/openpgp.asc"
+JOURNAL = "next"
+SIGNATURES = (".minisig", ".asc")
+VALID_DAYS = 30
+
+
+@dataclass(frozen=True)
+class State:
+    """What a depot has: its index (None: nothing yet), and the record of each release that it lists."""
+
+    index: Index | None
+    releases: tuple[Release, ...]
+
+    def release(self, appliance: str, version: str) -> Release | None:
+        """One of the releases."""
+        return next((r for r in self.releases if (r.appliance, r.version) == (appliance, version)), None)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a publish will do: put files in this order, then remove what nothing names any more.
+
+    ``journal`` is the coming index, signed, where only `depot.verify` reads it: by it the files of a publish that was
+    killed are known. ``numbered`` is the same index in its place, with its signatures.
+    """
+
+    index: Index
+    journal: tuple[Upload, ...]
+    numbered: tuple[Upload, ...]
+    files: tuple[Upload, ...]
+    others: tuple[Upload, ...]
+    top: Upload
+    kept: frozenset[str]
+    # The indexes of other clients until now.
+    before: frozenset[str]
+
+
+def read_state(place: Place, keys: Keys) -> State:
+    """What is published at a place, verified. Raises CentralitaError where it is not all signed by our own keys."""
+    data = place.read(INDEX, LIMIT)
+    if data is None:
+        return State(None, ())
+    claimed = read_index(data)
+    try:
+        index = verified_index(data, place.read(f"{claimed.path}.minisig", LIMIT), keys.minisign)
+        releases = []
+        for listed in index.releases:
+            record = place.read(listed.record.path, LIMIT)
+            if record is None:
+                raise CentralitaError(f"the record of {listed.label} is missing")
+            signature = place.read(f"{listed.record.path}.minisig", LIMIT)
+            releases.append(verified_record(record, signature, keys.minisign, listed))
+    except CentralitaError as error:
+        raise CentralitaError(
+            f"{place.name} is not a depot that these keys may change: {error.message}",
+            hint="look into it with `invoke depot.verify`; or publish to another place",
+        ) from error
+    return State(index, tuple(releases))
+
+
+def entries_of(listed: Listed, release: Release) -> list[Entry]:
+    """Every file of a release."""
+    inner = [entry_for(file) for file in release.files]
+    inner += [entry_for(document) for document in release.documents]
+    return [listed.record, *listed.signatures, *inner, *(entry_for(delta) for delta in listed.deltas)]
+
+
+def signed(keys: Keys, staging: Path, path: str, data: bytes, moment: datetime) -> tuple[Upload, ...]:
+    """A file and its two signatures beside it, waiting in *staging*."""
+    name = path
+    return (
+        written(staging, path, data),
+        written(staging, f"{path}.minisig", keys.sign_minisign(data, name, moment)),
+        written(staging, f"{path}.asc", keys.sign_openpgp(data, moment)),
+    )
+
+
+def list_release(
+    composed: Composed, deltas: Sequence[tuple[Delta, Path]], keys: Keys, staging: Path
+) -> tuple[Listed, tuple[Upload, ...]]:
+    """The release's line of the index, and its files."""
+    release = composed.release
+    data = release.as_bytes()
+    path = f"{release.folder}/release-{short(data)}.json"
+    uploads = [*composed.uploads, *(Upload(entry_for(delta), source) for delta, source in deltas)]
+    record = signed(keys, staging, path, data, release.created)
+    listed = Listed(
+        appliance=release.appliance,
+        version=release.version,
+        golden_digest=release.golden_digest,
+        untested=release.untested,
+        published=release.created,
+        record=record[0].entry,
+        signatures=tuple(upload.entry for upload in record[1:]),
+        deltas=tuple(delta for delta, _source in deltas),
+    )
+    return listed, (*uploads, *record)
+
+
+def others(
+    releases: Sequence[Release], files: Sequence[Upload], site: Site, keys: Keys, staging: Path, moment: datetime
+) -> list[Upload]:
+    """The public keys and the other clients' indexes; first those of the latter that are aliases of releases' files."""
+    sources = {upload.path: upload.source for upload in files}
+    made = [
+        written(staging, PUBLIC_KEY, keys.public_minisign()),
+        written(staging, OPENPGP_KEY, keys.public_openpgp()),
+    ]
+    aliases = []
+    entries = {file.path: file for release in releases for file in release.files}
+    for render in GENERATORS:
+        for path, content in render(releases, site).items():
+            if isinstance(content, Alias):
+                file = entries[content.path]
+                entry = Entry(path=path, size_bytes=file.size_bytes, sha256=file.sha256)
+                aliases.append(Upload(entry, sources.get(file.path), alias=file.path))
+                continue
+            if path.endswith((".asc", ".sjson")):
+                content = keys.sign_openpgp(content, moment, clear=True)
+            made.append(written(staging, path, content))
+    return [*aliases, *made]
+
+
+def expiry(days: int) -> datetime:
+    """The end of a day, so that what is published twice on one day is the same."""
+    return now().replace(hour=0, minute=0, second=0) + timedelta(days=days + 1)
+
+
+def make_plan(
+    state: State,
+    listed: Sequence[Listed],
+    releases: Sequence[Release],
+    files: Sequence[Upload],
+    keys: Keys,
+    staging: Path,
+    *,
+    name: str,
+    url: str,
+    valid_days: int,
+) -> Plan:
+    """Plan how a depot comes to list these releases. Where it does so in the same words, its index stays."""
+    moment = declared_now()
+    # Other clients' indexes bear the time of their last change, not that of their last writing.
+    updated = max((release.created for release in releases), default=moment)
+    site = Site(name, url, updated, keys.openpgp, keys.minisign)
+    rendered = others(releases, files, site, keys, staging, updated)
+    entries = tuple(sorted((upload.entry for upload in rendered), key=lambda entry: entry.path))
+    old = state.index
+    index = Index(
+        depot=name,
+        serial=old.serial + 1 if old else 1,
+        created=moment,
+        expires=expiry(valid_days),
+        releases=tuple(listed),
+        others=entries,
+    )
+    if old is not None and old == index.model_copy(update={"serial": old.serial, "created": old.created}):
+        index = old
+    data = index.as_bytes()
+    trio = signed(keys, staging, index.path, data, index.created)
+    # The signature first: a journal that is there is one that can be believed.
+    coming = f"{JOURNAL}/{short(data)}.json"
+    journal = [Upload(entry_of(coming + s, _bytes(u)), u.source) for u, s in ((trio[1], ".minisig"), (trio[0], ""))]
+    kept = {INDEX, *(entry.path for entry in entries)}
+    for number in (index.serial, index.serial - 1):
+        kept |= {numbered(number) + suffix for suffix in ("", *SIGNATURES)}
+    for line, release in zip(listed, releases, strict=True):
+        kept |= {entry.path for entry in entries_of(line, release)}
+    top = Upload(entry_of(INDEX, data), trio[0].source)
+    before = frozenset(entry.path for entry in old.others) if old else frozenset()
+    return Plan(index, tuple(journal), trio, tuple(files), tuple(rendered), top, frozenset(kept), before)
+
+
+def _bytes(upload: Upload) -> bytes:
+    assert upload.source is not None
+    return upload.source.read_bytes()
+
+
+def carry_out(plan: Plan, place: Place, *, dry_run: bool = False) -> dict[str, str]:
+    """Bring a depot into the planned state, and return what was done, in words.
+
+    Killed at any moment the old state stays served; what a killed publish left is taken over, or removed, by the next.
+    """
+    reporter = get_reporter()
+    with reporter.step("compare") as step:
+        new = place.missing([*plan.files, *plan.numbered])
+        changed = place.missing(plan.others)
+        top = place.missing([plan.top])
+        gone = sorted(
+            path for path in place.listing() if (_ours(path) or path in plan.before) and path not in plan.kept
+        )
+        step.note(f"{len(new)} of {len(plan.files) + len(plan.numbered)} files are new")
+    if not (new or changed or top or gone):
+        return {"published": "already, nothing has changed"}
+    total = sum(upload.entry.size_bytes for upload in (*new, *changed))
+    rows = {
+        "written": f"{len(new)} files and {len(changed)} indexes, {total / 1e6:.1f} MB",
+        "there already": f"{len(plan.files) + len(plan.numbered) - len(new)} files",
+        "removed": f"{len(gone)} files",
+    }
+    if dry_run:
+        for upload in (*new, *changed):
+            reporter.info(f"would write {upload.path} ({upload.entry.size_bytes} bytes)")
+        for path in gone:
+            reporter.info(f"would remove {path}")
+        return {f"would be {key}": value for key, value in rows.items()}
+    with reporter.step("upload", total=total) as step:
+        place.put(plan.journal, step)
+        place.put(new, step)
+        place.put(changed, step)
+    with reporter.step("switch") as step:
+        place.put(top, step)
+    place.delete([*gone, *(upload.path for upload in reversed(plan.journal))])
+    return rows
+
+
+def _ours(path: str) -> bool:
+    """Whether a file is where only a publish puts files: what it does not name there was left by a killed one."""
+    return path.split("/")[0] in ("releases", "index", "keys", JOURNAL)

@@ -1,0 +1,116 @@
+"""`invoke keys`, `publish`, `pull` and `depot.*`: what they do and show."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from centralita.depot.client import read_key
+from centralita.depot.compose import compose, declared_now
+from centralita.depot.keys import MINISIGN_PUB, OPENPGP_PUB, make_keys, needed_keys
+from centralita.depot.places import open_place
+from centralita.depot.publish import VALID_DAYS, carry_out, list_release, make_plan, read_state
+from centralita.depot.pull import pull as pull_release
+from centralita.depot.record import newest
+from centralita.depot.verify import verify_folder
+from centralita.ground import ledger
+from centralita.ground.errors import CentralitaError
+from centralita.ground.report import get_reporter
+from centralita.image.build import Golden, latest
+
+
+def show_keys(export: str) -> None:
+    """Make the keys where there are none; tell which they are, and with *export* write the public ones to a folder."""
+    keys = make_keys()
+    if export:
+        folder = Path(export)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in (MINISIGN_PUB, OPENPGP_PUB):
+            shutil.copyfile(keys.folder / name, folder / name)
+    rows = {
+        "minisign": keys.minisign,
+        "OpenPGP": keys.openpgp,
+        "kept in": f"{keys.folder} (keep a copy: who loses it can renew no depot)",
+    }
+    if export:
+        rows["exported"] = f"{export}/{MINISIGN_PUB}, {export}/{OPENPGP_PUB}"
+    get_reporter().summary("signing keys", rows)
+
+
+def publish(
+    appliance: str, *, to: str, untested: bool, dry_run: bool, name: str, url: str, valid_days: int = VALID_DAYS
+) -> None:
+    """Release the last built image of an appliance into a depot."""
+    publish_golden(
+        latest(appliance), to=to, untested=untested, dry_run=dry_run, name=name, url=url, valid_days=valid_days
+    )
+
+
+def publish_golden(
+    golden: Golden, *, to: str, untested: bool, dry_run: bool, name: str, url: str, valid_days: int = VALID_DAYS
+) -> None:
+    """Release an image into a depot."""
+    keys = needed_keys()
+    place = open_place(to)
+    with place.locked(), ledger.default().tempdir("publish-") as staging:
+        with get_reporter().step("read the depot"):
+            state = read_state(place, keys)
+        record = golden.record
+        before = state.release(record.appliance, record.full_version)
+        if before is not None and before.golden_digest != record.golden_digest:
+            raise CentralitaError(f"the depot has another {before.label}", hint="raise the appliance's version")
+        older = [r for r in state.releases if r is not before]
+        with get_reporter().step("compose"):
+            composed = compose(
+                golden,
+                staging,
+                created=before.created if before else declared_now(),
+                untested=untested,
+                tests_digest=None,
+                targets=(),
+                results=(),
+                previous=newest(older, record.appliance),
+            )
+        release = composed.release
+        lines = state.index.releases if state.index else ()
+        old = next((line for line in lines if line.label == release.label), None)
+        listed, files = list_release(composed, (), keys, staging)
+        pairs = [(line, r) for line, r in zip(lines, state.releases, strict=True) if line is not old]
+        position = lines.index(old) if old is not None else len(pairs)
+        pairs.insert(position, (listed, release))
+        plan = make_plan(
+            state,
+            [line for line, _release in pairs],
+            [r for _line, r in pairs],
+            files,
+            keys,
+            staging,
+            name=name or (state.index.depot if state.index else "centralita"),
+            url=url,
+            valid_days=valid_days,
+        )
+        rows = carry_out(plan, place, dry_run=dry_run)
+    title = f"{release.label} in {place.name}"
+    get_reporter().summary(title, {"index": f"number {plan.index.serial}, until {plan.index.expires:%Y-%m-%d}", **rows})
+
+
+def pull(appliance: str, *, url: str, version: str, formats: str, key: str) -> Golden:
+    """Bring a release from a depot into output/ and tell where it is."""
+    names = tuple(name for name in formats.split(",") if name)
+    golden = pull_release(appliance, url, version=version, formats=names, key=read_key(key) if key else None)
+    rows = {"image": str(golden.folder), "golden digest": f"sha256:{golden.record.golden_digest}"}
+    for form in golden.record.formats:
+        rows[form.format] = f"{form.size_bytes / 1e6:.1f} MB"
+    get_reporter().summary(f"{golden.record.appliance} {golden.record.full_version}", rows)
+    return golden
+
+
+def verify(folder: str, key: str) -> None:
+    """Check every byte of a depot in a folder."""
+    found = verify_folder(Path(folder), read_key(key) if key else None)
+    rows = {
+        "depot": f"{found.index.depot}, index number {found.index.serial}, until {found.index.expires:%Y-%m-%d %H:%M}",
+        "releases": ", ".join(r.label + (" (UNTESTED)" if r.untested else "") for r in found.releases),
+        "files": f"{found.files}, {found.size_bytes / 1e6:.1f} MB, all as signed",
+    }
+    get_reporter().summary(folder, rows)
