@@ -305,7 +305,58 @@ def verify(c: Context, folder: str, key: str = "", progress: str = "auto") -> No
     check_depot(folder, key)
 
 
-namespace = Collection(build, show, doctor, lock, run, clone, test, clean, keys, publish, pull)
+CLONE = "the clone's name, or the path of its folder"
+FROM = "the folder that holds the clone's folder; by default where it was made"
+
+
+@task(
+    first="clone",
+    help={
+        "clone": CLONE,
+        "host": "qemu:///system, qemu+ssh://USER@HOST/system, xen+ssh://USER@HOST/, xl: or xl:USER@HOST",
+        "from": FROM,
+        "to": "the host's folder for golden images and clones",
+        "dry_run": "only say what would be done",
+        "start": "start it and wait for its SIP answer",
+        "replace": "put this clone's system disk in the place of an older one; data stay",
+    },
+)
+def deploy(
+    c: Context,
+    clone: str,
+    host: str = "",
+    from_: str = "",
+    to: str = "/var/lib/centralita",
+    dry_run: bool = False,
+    start: bool = True,
+    replace: bool = False,
+    progress: str = "auto",
+) -> None:
+    """Bring a clone onto its host, start it there and wait until it answers; do what is left to do, and no more."""
+    from centralita.desk.deploying import deploy as bring
+
+    bring(clone, host=host, from_=from_, to=to, dry_run=dry_run, start=start, replace=replace)
+
+
+@task(first="clone", help={"clone": CLONE, "from": FROM, "purge": "remove its data from the host too"})
+def undeploy(c: Context, clone: str, from_: str = "", purge: bool = False, progress: str = "auto") -> None:
+    """Take a clone from its host; its data stay there unless --purge, and its folder here."""
+    from centralita.desk.deploying import undeploy as take
+
+    take(clone, from_=from_, purge=purge)
+
+
+@task(help={"json": "as JSON, for programs"})
+def status(c: Context, json: bool = False, progress: str = "auto") -> None:
+    """List the clones, their hosts, and what they do there."""
+    from centralita.desk.deploying import show_status
+
+    show_status(json)
+
+
+namespace = Collection(
+    build, show, doctor, lock, run, clone, deploy, undeploy, status, test, clean, keys, publish, pull
+)
 namespace.add_task(list_, "list")
 tenants = Collection("tenant", check)
 tenants.add_task(show_tenant, "show")

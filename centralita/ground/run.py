@@ -94,7 +94,7 @@ def run(
     *,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
-    stdin: bytes | None = None,
+    stdin: bytes | IO[bytes] | None = None,
     check: bool = True,
     log: Path | None = None,
     timeout_s: float | None = None,
@@ -103,9 +103,9 @@ def run(
     """Runs a program to its end, in a session of its own that is entered in the ledger.
 
     The environment is `environment(env)`; stdin is closed unless bytes are given (they go through memory, never
-    through a file or argv). Output is kept, or with `log` appended to that file while the last lines are kept.
-    `on_line` gets each line of both streams as it comes, from other threads. Ctrl-C, an error and a time-out end
-    the program with all of its descendants.
+    through a file or argv) or an open stream is. Output is kept, or with `log` appended to that file while the last
+    lines are kept. `on_line` gets each line of both streams as it comes, from other threads. Ctrl-C, an error and a
+    time-out end the program with all of its descendants.
 
     Raises CentralitaError where it cannot be started, runs longer than `timeout_s`, or (with `check`) fails.
     """
@@ -126,7 +126,7 @@ def run(
             command,
             env=environment(env),
             cwd=cwd,
-            stdin=subprocess.DEVNULL if stdin is None else stack.enter_context(_in_memory(stdin)),
+            stdin=stack.enter_context(_in_memory(stdin)) if isinstance(stdin, bytes) else stdin or subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
