@@ -13,14 +13,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import centralita
-from centralita.depot.index import Entry, now
-from centralita.depot.place import Upload
+from centralita.depot.documents import make_papers, release_packages
+from centralita.depot.index import LIMIT, Entry, now
+from centralita.depot.place import Place, Upload
 from centralita.depot.reader import BLOCK
 from centralita.depot.record import (
     Document,
     Release,
     ReleaseFile,
-    ReleasePackage,
     Source,
     TargetResult,
     release_folder,
@@ -154,6 +154,7 @@ def compose(
     targets: Sequence[TargetResult],
     results: Sequence[tuple[str, bytes]],
     previous: Release | None,
+    previous_golden: GoldenRecord | None = None,
 ) -> Composed:
     """Make the release; what has to be written for it is in *staging*. ``results`` are files of test results."""
     record = golden.record
@@ -182,10 +183,7 @@ def compose(
         tests_digest=tests_digest,
         targets=tuple(targets),
         files=tuple(file for file, _source in files),
-        documents=tuple(documents),
-        packages=tuple(
-            ReleasePackage(name=p.name, version=p.version, arch=p.arch, sha256=p.sha256) for p in record.packages
-        ),
+        packages=release_packages(record),
         languages=record.languages,
         memory_mib=record.memory_mib,
         vcpus=record.vcpus,
@@ -201,7 +199,11 @@ def compose(
         source=source_revision(),
         builder={"centralita": centralita.__version__, "python": platform.python_version(), **record.tools},
     )
-    return Composed(release, tuple(uploads))
+    for paper in make_papers(release, previous, record, previous_golden):
+        document(paper.kind, paper.name, paper.data, paper.media_type)
+        if paper.kind == "changelog":
+            release = release.model_copy(update={"changelog": paper.data.decode()})
+    return Composed(release.model_copy(update={"documents": tuple(documents)}), tuple(uploads))
 
 
 def short(data: bytes) -> str:
@@ -212,3 +214,12 @@ def short(data: bytes) -> str:
 def load_golden(data: bytes) -> GoldenRecord:
     """The golden record that came with a release."""
     return GoldenRecord.model_validate(json.loads(data))
+
+
+def read_golden(place: Place, release: Release) -> GoldenRecord | None:
+    """The golden record of a release that a depot has; None where it is not the one that the release names."""
+    document = release.document(GOLDEN)
+    data = place.read(document.path, LIMIT) if document else None
+    if document is None or data is None or hashlib.sha256(data).hexdigest() != document.sha256:
+        return None
+    return load_golden(data)

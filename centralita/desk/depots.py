@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from centralita.depot.client import read_key
-from centralita.depot.compose import compose, declared_now
+from centralita.depot.compose import compose, declared_now, read_golden
 from centralita.depot.keys import MINISIGN_PUB, OPENPGP_PUB, make_keys, needed_keys
 from centralita.depot.places import open_place
 from centralita.depot.publish import VALID_DAYS, carry_out, list_release, make_plan, read_state
@@ -60,6 +60,7 @@ def publish_golden(
         if before is not None and before.golden_digest != record.golden_digest:
             raise CentralitaError(f"the depot has another {before.label}", hint="raise the appliance's version")
         older = [r for r in state.releases if r is not before]
+        previous = newest(older, record.appliance)
         with get_reporter().step("compose"):
             composed = compose(
                 golden,
@@ -69,7 +70,8 @@ def publish_golden(
                 tests_digest=None,
                 targets=(),
                 results=(),
-                previous=newest(older, record.appliance),
+                previous=previous,
+                previous_golden=read_golden(place, previous) if previous else None,
             )
         release = composed.release
         lines = state.index.releases if state.index else ()

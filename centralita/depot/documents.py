@@ -1,0 +1,61 @@
+"""The papers of a release: what is in it, how it was made, what changed."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from centralita.depot.changelog import changelog
+from centralita.depot.licences import papers
+from centralita.depot.provenance import provenance
+from centralita.depot.record import Release, ReleasePackage
+from centralita.depot.sbom import cyclonedx, spdx
+from centralita.image.record import GoldenRecord
+
+
+@dataclass(frozen=True)
+class Paper:
+    """A document: its ``kind`` in the record, its file's name, and what is in it."""
+
+    kind: str
+    name: str
+    media_type: str
+    data: bytes
+
+
+def release_packages(record: GoldenRecord) -> tuple[ReleasePackage, ...]:
+    """The packages of an image with their sources and licences, as far as their files are in the store."""
+    known = papers(record.packages)
+    found = []
+    for package in record.packages:
+        paper = known[package.name]
+        other = paper.source_version != package.version
+        source = f"{paper.source} ({paper.source_version})" if paper.source and other else paper.source
+        found.append(
+            ReleasePackage(
+                name=package.name, version=package.version, arch=package.arch, sha256=package.sha256, source=source,
+                licences=paper.licences,
+            )
+        )  # fmt: skip
+    return tuple(found)
+
+
+def make_papers(
+    release: Release,
+    previous: Release | None,
+    golden: GoldenRecord | None = None,
+    previous_golden: GoldenRecord | None = None,
+) -> tuple[Paper, ...]:
+    """All papers of a release whose record is complete but for them."""
+    changes = changelog(release, previous, golden, previous_golden)
+    made = (
+        ("spdx", ".spdx.json", "application/spdx+json", spdx(release)),
+        ("cyclonedx", ".cdx.json", "application/vnd.cyclonedx+json; version=1.6", cyclonedx(release)),
+        ("provenance", ".intoto.json", "application/vnd.in-toto+json", provenance(release)),
+        ("changelog", ".md", "text/markdown; charset=utf-8", changes.encode()),
+    )
+    # Named by what is in it: a file of a depot never changes.
+    return tuple(
+        Paper(kind, f"{kind}-{hashlib.sha256(data).hexdigest()[:12]}{suffix}", media_type, data)
+        for kind, suffix, media_type, data in made
+    )
