@@ -354,8 +354,19 @@ def status(c: Context, json: bool = False, progress: str = "auto") -> None:
     show_status(json)
 
 
+@task(
+    first="tenant",
+    help={"tenant": TENANT, "to": "NAME.iso (a disc), NAME.img (a disk), or a folder for a container to mount"},
+)
+def seed(c: Context, tenant: str, to: str = "", progress: str = "auto") -> None:
+    """Write a tenant on a medium that any image takes at its first boot."""
+    from centralita.desk.seeding import seed as make
+
+    make(tenant, to)
+
+
 namespace = Collection(
-    build, show, doctor, lock, run, clone, deploy, undeploy, status, test, clean, keys, publish, pull
+    build, show, doctor, lock, run, clone, seed, deploy, undeploy, status, test, clean, keys, publish, pull
 )
 namespace.add_task(list_, "list")
 tenants = Collection("tenant", check)
