@@ -11,8 +11,9 @@ from ipaddress import IPv4Address
 
 from centralita.ground.errors import CentralitaError
 from centralita.lab.net import LabNetwork
-from centralita.lab.sip import MAX_DATAGRAM, SIP_PORT, SipAnswer, parse_answer, request
+from centralita.lab.sip import SIP_PORT, SipAnswer, parse_answer, request
 
+MAX_DATAGRAM = 65535
 _HASHES = {"MD5": "md5", "SHA-256": "sha256"}
 _CHALLENGE = re.compile(rb"^WWW-Authenticate:[ \t]*Digest[ \t]+([^\r\n]*)", re.MULTILINE | re.IGNORECASE)
 _FIELD = re.compile(r'(\w+)=(?:"([^"]*)"|([^,\s]+))')
