@@ -190,6 +190,18 @@ def explain(c: Context, tenant: str, from_: str, dial: str, at: str = "", progre
 
 
 @task(
+    first="tenant",
+    shown_as="tenant.provision",
+    help={"tenant": TENANT, "to": "the folder for the files; by default clones/NAME/provisioning"},
+)
+def provision(c: Context, tenant: str, to: str = "", progress: str = "auto") -> None:
+    """Write the settings of a tenant's desk phones (Yealink, Snom, Grandstream), a file each."""
+    from centralita.desk.tenants import provision as write
+
+    write(tenant, to)
+
+
+@task(
     first="appliance",
     help={
         "appliance": APPLIANCE,
@@ -372,5 +384,6 @@ namespace.add_task(list_, "list")
 tenants = Collection("tenant", check)
 tenants.add_task(show_tenant, "show")
 tenants.add_task(explain, "explain")
+tenants.add_task(provision, "provision")
 namespace.add_collection(tenants)
 namespace.add_collection(Collection("depot", verify))

@@ -16,6 +16,7 @@ from centralita.clone.files import GuestFile
 from centralita.clone.identity import IdentityStore
 from centralita.clone.inject import Injected, inject
 from centralita.clone.place import exchange, place, take_kept_disk
+from centralita.clone.provisioning import FOLDER, phone_files, write_phone_files
 from centralita.clone.render import render
 from centralita.ground import ledger
 from centralita.ground.errors import CentralitaError
@@ -104,10 +105,10 @@ def make_clones(
         files = [*render(tenant, identity), *extra]
         if data_mib or is_kept(dest):
             files.insert(0, MARKER)  # before what lets services start
-        prepared.append((tenant, dest.absolute(), identity, files))
+        prepared.append((tenant, dest.absolute(), identity, files, phone_files(tenant, identity)))
     with ExitStack() as stack:
         work: list[tuple[Path, Sequence[GuestFile]]] = []
-        for _tenant, dest, _identity, files in prepared:
+        for _tenant, dest, _identity, files, _phones in prepared:
             dest.parent.mkdir(parents=True, exist_ok=True)
             folder = stack.enter_context(ledger.default().tempdir(f".{dest.name}.", dest.parent))
             overlay = folder / SYSTEM_DISK
@@ -116,7 +117,7 @@ def make_clones(
             work.append((overlay, files))
         times = inject(work)
         clones = []
-        for (tenant, dest, identity, _files), (overlay, _written) in zip(prepared, work, strict=True):
+        for (tenant, dest, identity, _files, phones), (overlay, _written) in zip(prepared, work, strict=True):
             address = tenant.network.address
             kept = take_kept_disk(overlay.parent, dest)
             if data_mib and not kept:
@@ -139,6 +140,8 @@ def make_clones(
                 path = overlay.parent / name
                 path.write_text(text, encoding="utf-8")
                 path.chmod(0o755 if text.startswith("#!") else 0o644)
+            if phones:
+                write_phone_files(phones, overlay.parent / FOLDER)
             (overlay.parent / RECORD).write_text(clone.as_json(), encoding="utf-8")
             clones.append(clone)
         for clone, (overlay, _written) in zip(clones, work, strict=True):

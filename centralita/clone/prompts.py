@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import wave
 from pathlib import Path
@@ -73,21 +74,34 @@ def _read(path: Path) -> bytes:
 def spoken(text: str, language: str) -> bytes:
     """Return a text read aloud, as WAV of 8 kHz, 16 bit, mono; what was read once is remembered.
 
-    Raises CentralitaError where espeak-ng or sox is missing.
+    By piper where it is installed with a voice for the language, else by espeak-ng.
+
+    Raises CentralitaError where neither is there, or sox is missing.
     """
     store = cache.Store(cache_dir() / "speech")
-    synthesiser = shutil.which("espeak-ng")
-    if synthesiser is None or shutil.which("sox") is None:
+    argv = _reader(language)
+    if argv is None or shutil.which("sox") is None:
         raise CentralitaError(
             "a prompt's text is to be read aloud, and no speech synthesiser is installed",
             hint="apt-get install espeak-ng sox, or record the prompt and give `file:`",
         )
-    key = cache.digest_of("espeak-ng", 1, text, language)
+    key = cache.digest_of("speech", 2, text, [str(word) for word in argv])
     if (found := store.get("prompt", key)) is not None:
         return (found / "prompt.wav").read_bytes()
     with store.put("prompt", key) as folder, ledger.default().tempdir("centralita-speech-") as work:
         raw = work / "raw.wav"
-        # The text goes by standard input: it may start with a hyphen.
-        run([synthesiser, "-v", _VOICES[language], "-s", "150", "-w", raw, "--stdin"], stdin=text.encode())
+        # The text goes by standard input: it may start with a hyphen. Piper reads a line at a time.
+        run([*argv, raw], stdin=text.encode() + b"\n")
         run(["sox", "-q", raw, "-r", "8000", "-b", "16", "-c", "1", folder / "prompt.wav", "norm", "-3"])
         return (folder / "prompt.wav").read_bytes()
+
+
+def _reader(language: str) -> list[str | Path] | None:
+    """Return the program that reads a text of this language from its standard input; the name of its file comes last."""
+    voices = Path(os.environ.get("PIPER_VOICES", "/usr/share/piper-voices"))
+    voice = next(iter(sorted(voices.rglob(f"{language}_*.onnx"))), None)
+    if voice is not None and (piper := shutil.which("piper")):
+        return [piper, "--model", voice, "--output_file"]
+    if espeak := shutil.which("espeak-ng"):
+        return [espeak, "-v", _VOICES[language], "-s", "150", "--stdin", "-w"]
+    return None

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from typing import Any
+from xml.sax.saxutils import escape
 
 from centralita.spec import patterns
 from centralita.spec.words import Destination, destination
@@ -111,6 +112,11 @@ def dial(value: object) -> str:
     return _matched(value, _DIAL, "a number to dial", "it has something else than 0-9, *, # and a + at the start")
 
 
+def prefix(value: object) -> str:
+    """Let through what is dialled before a number; a ``+`` alone too."""
+    return _matched(value, re.compile(r"\+?[0-9*#]{0,30}"), "digits to dial first", "it has something else than 0-9*#")
+
+
 def slug(value: object) -> str:
     """Let a name of ours through (a context, a label): small letters, digits, hyphens; ``101-mobile`` too."""
     return _matched(value, _SLUG, "a name", "it has something else than a-z, 0-9 and hyphens")
@@ -140,6 +146,12 @@ def pattern(value: object) -> str:
     return f"_{text}"
 
 
+def caller(value: object) -> str:
+    """Write the pattern of a caller who is refused: a ``c`` stands before his digits."""
+    text = pattern(value)
+    return f"_c{text[1:]}" if text.startswith("_") else f"c{text}"
+
+
 def goto(value: object) -> str:
     """Write a destination (its text, as in a tenant's file) as the application that goes there."""
     try:
@@ -151,7 +163,7 @@ def goto(value: object) -> str:
     return _GOTO[target.kind].format(dial(target.value) if target.kind in _DIALLED else target.value)
 
 
-_DIALLED = frozenset({"extension", "voicemail", "queue", "menu", "conference", "group", "page", "external"})
+_DIALLED = frozenset({"extension", "voicemail", "queue", "menu", "conference", "group", "page", "fax", "external"})
 _GOTO = {
     "extension": "Goto(extensions,{},1)",
     "voicemail": "Goto(mailboxes,{},1)",
@@ -160,6 +172,7 @@ _GOTO = {
     "conference": "Goto(conferences,{},1)",
     "group": "Goto(groups,{},1)",
     "page": "Goto(pages,{},1)",
+    "fax": "Goto(faxes,{},1)",
     "schedule": "Goto(schedules,{},1)",
     "external": "Goto(external,{},1)",
 }
@@ -196,6 +209,27 @@ def msmtp(value: object) -> str:
     return f'"{text}"'
 
 
+def xml(value: object) -> str:
+    """Quote text of an XML element or attribute."""
+    text = _line(value, "XML")
+    if any(ord(character) in (0xFFFE, 0xFFFF) for character in text):
+        raise Unquotable(text, "XML", "it has a character that XML does not know")
+    return escape(text, {'"': "&quot;", "'": "&apos;"})
+
+
+def cfg(value: object) -> str:
+    """Quote the value of a setting in a Yealink's file: the rest of a line, without quotes or escapes."""
+    text = _line(value, "a phone's setting")
+    if text != text.strip():
+        raise Unquotable(text, "a phone's setting", "it starts or ends with a space")
+    return text
+
+
+def uri_user(value: object) -> str:
+    """Write a number or a code as the user part of a SIP URI (RFC 3261, 25.1): a # is no user character."""
+    return dial(value).replace("#", "%23")
+
+
 def pem(value: object) -> str:
     """Let a PEM block through (RFC 7468)."""
     form = re.compile(r"(-----(BEGIN|END) [A-Z ]+-----\n|[A-Za-z0-9+/=]+\n)+")
@@ -218,15 +252,20 @@ FILTERS: dict[str, Callable[[Any], str]] = {
     "word": word,
     "line": line,
     "dial": dial,
+    "prefix": prefix,
     "slug": slug,
     "sound": sound,
     "plain": plain,
     "pattern": pattern,
     "goto": goto,
+    "caller": caller,
     "option": option,
     "words": words,
     "uri_suffix": uri_suffix,
     "msmtp": msmtp,
+    "xml": xml,
+    "cfg": cfg,
+    "uri_user": uri_user,
     "pem": pem,
 }
 

@@ -24,7 +24,7 @@ from centralita.spec.tenant import Tenant
 from centralita.spec.types import Model, matching
 
 Mode = Annotated[str, matching(r"0[0-7]{3}", "a file mode", 'quoted octal digits, e.g. "0640"')]
-Condition = Literal["static", "dhcp", "nameservers", "admins", "autologin", "trunks", "tls", "webrtc", "mail"]
+Condition = Literal["static", "dhcp", "nameservers", "admins", "autologin", "trunks", "tls", "webrtc", "mail", "faxes"]
 
 
 class ManifestFile(Model):
@@ -76,7 +76,7 @@ def render(tenant: Tenant, identity: Identity, hooks: Path | None = None) -> lis
     """
     folder = hooks if hooks is not None else hooks_dir()
     manifest = load_manifest(folder)
-    environment = _environment(folder)
+    environment = template_environment(folder)
     context = context_of(tenant, identity)
     files = [*_host_keys(identity), *sound_files(tenant)]
     for item in manifest.files:
@@ -106,7 +106,8 @@ def _file(item: ManifestFile, environment: Environment, context: Mapping[str, An
 
 
 @cache
-def _environment(folder: Path) -> Environment:
+def template_environment(folder: Path) -> Environment:
+    """Return Jinja as all templates have it: they print nothing that no filter of quoting.py has seen."""
     environment = Environment(
         loader=FileSystemLoader(folder, encoding="utf-8"),
         undefined=StrictUndefined,

@@ -9,7 +9,7 @@ from typing import Any
 
 from centralita.clone.identity import Identity
 from centralita.clone.prompts import sounds_of
-from centralita.spec import routing
+from centralita.spec import calendar, routing
 from centralita.spec.office import Menu, Queue, Schedule
 from centralita.spec.tenant import Extension, Tenant
 from centralita.spec.words import destination
@@ -138,7 +138,7 @@ def context_of(tenant: Tenant, identity: Identity) -> dict[str, Any]:
     """Return what the templates may use."""
     lines = tuple(_line_of(tenant, identity, extension) for extension in tenant.extensions)
     transports = {account.transport for line in lines for account in line.accounts}
-    numbered = ("groups", "queues", "menus", "conferences", "pages")
+    numbered = ("groups", "queues", "menus", "conferences", "pages", "faxes")
     return {
         "tenant": tenant.model_copy(update={"company": tenant.company or tenant.name}),
         "identity": identity,
@@ -152,6 +152,7 @@ def context_of(tenant: Tenant, identity: Identity) -> dict[str, Any]:
         "autologin": tenant.console == "autologin",
         "trunks": bool(tenant.trunks),
         "mail": tenant.mail is not None,
+        "faxes": bool(tenant.faxes),
         "webrtc": "webrtc" in transports,
         "tls": bool(transports & {"tls", "webrtc"}) or any(trunk.transport == "tls" for trunk in tenant.trunks),
         "algorithms": ",".join(tenant.digest),
@@ -161,6 +162,8 @@ def context_of(tenant: Tenant, identity: Identity) -> dict[str, Any]:
         "ways": {service: routing.ways(tenant, service) for service in routing.services(tenant)},
         "emergencies": list(routing.emergencies(tenant)),
         "dids": routing.dids(tenant),
+        "blacklist": routing.blacklist(tenant),
+        "no_anonymous": "anonymous" in tenant.blacklist,
         "did_digits": sorted({trunk.did_digits for trunk in tenant.trunks if trunk.did_digits}, reverse=True),
         "externals": [
             (number, rule) for number in routing.externals(tenant) if (rule := routing.way_outside(tenant, number))
@@ -263,7 +266,9 @@ def _menu(menu: Menu) -> MenuView:
 def _schedule(schedule: Schedule) -> ScheduleView:
     days = []
     for holiday in schedule.holidays:
-        *year, month, day = holiday.date.split("-")
-        days.append(Day("".join(year), _MONTHS[int(month) - 1], month, str(int(day)), day))
+        for date in calendar.dates_of(holiday.date, holiday.until):
+            *year, month, day = date.split("-")
+            days.append(Day("".join(year), _MONTHS[int(month) - 1], month, str(int(day)), day))
+    hours = tuple((item.time, days) for item in schedule.hours for days in item.days.split(","))
     closed = schedule.closed
-    return ScheduleView(schedule.name, schedule.hours, tuple(days), schedule.open, closed, schedule.holiday or closed)
+    return ScheduleView(schedule.name, hours, tuple(days), schedule.open, closed, schedule.holiday or closed)

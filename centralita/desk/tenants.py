@@ -11,8 +11,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.tree import Tree
 
+from centralita.clone.identity import IdentityStore
+from centralita.clone.provisioning import FOLDER, phone_files, write_phone_files
 from centralita.ground.errors import CentralitaError
 from centralita.spec import routing
+from centralita.spec.numbering import KINDS
 from centralita.spec.story import Step, Teller
 from centralita.spec.tenant import Tenant, load_tenant
 
@@ -39,10 +42,10 @@ def plan(tenant: Tenant) -> Step:
     for did in routing.dids(tenant):
         by = f" by trunk {did.trunk}" if did.trunk else ""
         incoming.append(Step(f"{did.number}{by}", (teller.follow(did.target),)))
-    kinds = ("extensions", "groups", "queues", "menus", "conferences", "pages")
+    kinds = tuple(KINDS)
     inside = [
         Step(f"{kind} ({len(getattr(tenant, kind))})", tuple(
-            teller.follow(f"{kind[:-1]}:{item.number}") for item in getattr(tenant, kind)))
+            teller.follow(f"{KINDS[kind]}:{item.number}") for item in getattr(tenant, kind)))
         for kind in kinds if getattr(tenant, kind)
     ]  # fmt: skip
     if tenant.parking:
@@ -72,6 +75,20 @@ def show_plan(path: str, svg: str = "") -> None:
     console.print(tree)
     Path(svg).write_text(console.export_svg(title=path), encoding="utf-8")
     print(svg)
+
+
+def provision(path: str, to: str = "") -> None:
+    """Write the files of a tenant's desk phones into a folder. Raises SpecError for what is wrong with the file."""
+    tenant = load_tenant(Path(path))
+    files = phone_files(tenant, IdentityStore().get_or_create(tenant))
+    if not files:
+        raise CentralitaError(
+            f"{path} names no phone to be set up by a file",
+            hint='give an extension `phone: {maker: yealink, mac: "80:5e:c0:11:22:33"}`',
+        )
+    folder = Path(to) if to else Path("clones") / tenant.name / FOLDER
+    write_phone_files(files, folder)
+    print("\n".join(str(folder / name) for name in files))
 
 
 def explain(path: str, caller: str, number: str, at: str = "") -> None:

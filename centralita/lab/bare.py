@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import subprocess
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from datetime import datetime
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 from types import TracebackType
@@ -26,8 +28,10 @@ from centralita.lab import netns
 from centralita.lab.net import BRIDGE, LabNetwork
 
 START_S = 60.0
+FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
 _STARTER = 'hostname "$2"; mount -t proc proc "$1/proc"; mount --rbind /dev "$1/dev"; \
-mount --make-rslave "$1/dev"; exec chroot "$1" \
+mount --make-rslave "$1/dev"; \
+[ -z "$3" ] || export LD_PRELOAD=/faketime.so FAKETIME="$3" FAKETIME_DONT_FAKE_MONOTONIC=1; exec chroot "$1" \
 /usr/sbin/asterisk -f -U asterisk -G asterisk'
 
 
@@ -47,14 +51,22 @@ class BareAsterisk:
         files: Sequence[GuestFile],
         *,
         name: str = "pbx",
+        also: Sequence[IPv4Interface] = (),
+        at: datetime | None = None,
     ) -> None:
-        """``tree`` is the OS tree's tar; ``files`` are written into it (those below /etc/asterisk and the like)."""
+        """``tree`` is the OS tree's tar; ``files`` are written into it (those below /etc/asterisk and the like).
+
+        It has the addresses ``also`` too. With ``at`` its clock shows that time (in its own time zone) when it starts;
+        that needs Debian's libfaketime.
+        """
         self.network = network
         self.name = name
         self.root = Path()
         self._tree = tree
         self._interface = interface
         self._files = files
+        self._also = also
+        self._at = at
         self._stack = ExitStack()
 
     @property
@@ -96,7 +108,7 @@ class BareAsterisk:
             sink = stack.enter_context((self.root / "console.txt").open("wb"))
             process = stack.enter_context(
                 ledger.process(
-                    netns.enter_argv(space, [*argv, self.root, self.name]),
+                    netns.enter_argv(space, [*argv, self.root, self.name, self._clock()]),
                     env=environment(),
                     stdin=subprocess.DEVNULL,
                     stdout=sink,
@@ -116,6 +128,15 @@ class BareAsterisk:
         """Run a command of Asterisk's command line."""
         return run(["chroot", self.root, "/usr/sbin/asterisk", "-rx", command]).stdout
 
+    def _clock(self) -> str:
+        """Put libfaketime into the root and return what it is to be told, or nothing."""
+        if self._at is None:
+            return ""
+        if not FAKETIME.exists():
+            raise CentralitaError(f"{FAKETIME} is not there", hint="apt-get install libfaketime")
+        shutil.copy(FAKETIME, self.root / "faketime.so")
+        return self._at.strftime("@%Y-%m-%d %H:%M:%S")
+
     def _write(self) -> None:
         passwd = numbers_of((self.root / "etc/passwd").read_bytes())
         group = numbers_of((self.root / "etc/group").read_bytes())
@@ -132,7 +153,7 @@ class BareAsterisk:
                 path.write_bytes(file.content)
             path.chmod(file.mode)
             os.chown(path, passwd[file.owner], group[file.group])
-        for made in ("run/asterisk", "var/cache/asterisk"):
+        for made in ("run/asterisk", "var/cache/asterisk", "var/spool/asterisk/fax"):
             folder = self.root / made
             folder.mkdir(parents=True, exist_ok=True)
             os.chown(folder, passwd["asterisk"], group["asterisk"])
@@ -142,9 +163,8 @@ class BareAsterisk:
         run(self.network.argv(["ip", "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", str(
             netns.NETNS_DIR / space)]))  # fmt: skip
         run(self.network.argv(["ip", "link", "set", port, "master", BRIDGE, "up"]))
-        batch = (
-            f"link set lo up\naddress add {self._interface} dev eth0\nlink set eth0 up\nroute add default dev eth0\n"
-        )
+        addresses = "".join(f"address add {interface} dev eth0\n" for interface in (self._interface, *self._also))
+        batch = f"link set lo up\n{addresses}link set eth0 up\nroute add default dev eth0\n"
         run(netns.enter_argv(space, ["ip", "-batch", "-"]), stdin=batch.encode())
 
     def _await(self, process: subprocess.Popen[bytes]) -> None:

@@ -9,6 +9,8 @@ from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 
 from centralita.ground.errors import Problem
+from centralita.spec.calendar import dates
+from centralita.spec.desk_phones import desk_phones
 from centralita.spec.dialling import outside
 from centralita.spec.numbering import numbering, reached
 from centralita.spec.rules import MIN_SECRET, weak_pin, weak_secret
@@ -22,7 +24,8 @@ _GENERATED = "or leave it out and one is generated"
 def cross_check(root: Node, folder: Path) -> list[Problem]:
     """Return what is wrong between the fields of a tenant's file, which lies in ``folder``."""
     people = [*_extensions(root), *_pins(root), *_admins(root)]
-    return [*people, *numbering(root), *reached(root), *outside(root), *sounds(root, folder), *_network(root)]
+    numbers = [*numbering(root), *reached(root), *outside(root)]
+    return [*people, *numbers, *sounds(root, folder), *_network(root), *desk_phones(root), *_faxes(root), *dates(root)]
 
 
 def _extensions(root: Node) -> list[Problem]:
@@ -44,6 +47,16 @@ def _pins(root: Node) -> list[Problem]:
             if pin.isascii() and pin.isdigit() and len(pin) >= 4 and (why := weak_pin(pin, word(room, "number"))):
                 problems.append(problem(node, f"{where}.pin", f"the PIN {why}", "other digits"))
     return problems
+
+
+def _faxes(root: Node) -> list[Problem]:
+    if root.get("mail") is not None:
+        return []
+    fix = "`mail: {host: smtp.example.com, sender: pbx@example.com}`"
+    return [
+        problem(fax, where, "faxes are sent by e-mail, and no server for it is given", fix)
+        for where, fax in listed(root, "faxes")
+    ]
 
 
 def _secrets(extension: Node, where: str, number: str, secrets: dict[str, Node]) -> list[Problem]:

@@ -2,43 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from centralita.ground.errors import Problem
 from centralita.spec import patterns
+from centralita.spec.countries import COUNTRY_CODES, INTERNATIONAL
 from centralita.spec.numbering import owners
 from centralita.spec.patterns import Pattern
 from centralita.spec.problems import choose_from
 from centralita.spec.source import Node
 from centralita.spec.tree import destinations, listed, problem, text_at, texts, word
 
-#: What is dialled before a country code, by country (ITU-T Operational Bulletin, list of dialling procedures).
-_INTERNATIONAL = {
-    "us": "011", "us-old": "011", "au": "0011", "jp": "010", "sg": "001", "th": "001", "tw": "002", "ru": "810",
-    "br": "00", "il": "00",
-}  # fmt: skip
-_COUNTRY_CODES = {
-    "at": "43", "au": "61", "be": "32", "bg": "359", "br": "55", "ch": "41", "cl": "56", "cn": "86", "cz": "420",
-    "de": "49", "dk": "45", "ee": "372", "es": "34", "fi": "358", "fr": "33", "gr": "30", "hu": "36", "id": "62",
-    "il": "972", "in": "91", "it": "39", "jp": "81", "lt": "370", "mx": "52", "my": "60", "nl": "31", "no": "47",
-    "nz": "64", "ph": "63", "pl": "48", "pt": "351", "ru": "7", "se": "46", "sg": "65", "th": "66", "tw": "886",
-    "uk": "44", "us": "1", "us-old": "1", "ve": "58", "za": "27",
-}  # fmt: skip
-
-
-def reaches_abroad(sent: Pattern, country: str) -> bool:
-    """Tell whether what is sent to a trunk can be an international number that is not of the own country."""
-    own = _COUNTRY_CODES.get(country, "")
-    for prefix in (_INTERNATIONAL.get(country, "00"), "+"):
-        if sent.may_start_with(prefix):
-            rest = sent.places[len(prefix) :]
-            if (
-                not own
-                or len(rest) < len(own)
-                or any(place != {digit} for place, digit in zip(rest, own, strict=False))
-            ):
-                return True
+def reaches_abroad(sent: Pattern, country: str, also: Sequence[str] = ()) -> bool:
+    """Tell whether what is sent to a trunk can be an international number of neither the own country nor of ``also``."""
+    own = [code for name in (country, *also) if (code := COUNTRY_CODES.get(name))]
+    for prefix in (INTERNATIONAL.get(country, "00"), "+"):
+        rest = sent.places[len(prefix) :]
+        if sent.may_start_with(prefix) and not any(_starts_with(rest, code) for code in own):
+            return True
     return False
+
+
+def _starts_with(places: Sequence[frozenset[str]], code: str) -> bool:
+    """Tell whether all numbers of a pattern start with a country's code."""
+    return len(places) >= len(code) and all(place == {digit} for place, digit in zip(places, code, strict=False))
 
 
 def _parsed(parent: Node, key: str) -> Iterator[tuple[int, Node, Pattern]]:
@@ -164,6 +151,7 @@ def _dids(root: Node) -> list[Problem]:
 def _rules(root: Node) -> list[Problem]:
     problems = []
     country = word(root, "country", "us")
+    also = [text for _index, _node, text in texts(root, "also_national")]
     seen: dict[str, Node] = {}
     inside = list(owners(root))
     for where, rule in listed(root, "outbound"):
@@ -182,7 +170,7 @@ def _rules(root: Node) -> list[Problem]:
                 continue
             if service == "emergency":
                 problems += _emergency(node, place, pattern)
-            elif service != "international" and reaches_abroad(pattern.rewritten(strip, prepend), country):
+            elif service != "international" and reaches_abroad(pattern.rewritten(strip, prepend), country, also):
                 fix = "write the digits out (e.g. [2-9]XXXXXXX), or `class: international`"
                 message = f"{pattern.text} can reach international numbers, but the rule's class is {service}"
                 problems.append(problem(node, place, message, fix))

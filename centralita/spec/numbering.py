@@ -19,6 +19,7 @@ KINDS = {
     "menus": "menu",
     "conferences": "conference",
     "pages": "page",
+    "faxes": "fax",
 }
 
 #: Codes of the PBX unless the file sets others; those of features.conf and directed pickup are fixed.
@@ -78,6 +79,12 @@ def owners(root: Node) -> Iterator[tuple[str, str, Node, str]]:
     for name in CODES:
         if codes is not None and (found := text_at(codes, name)):
             yield found[1], f"the code {name}", found[0], f"codes.{name}"
+
+
+def lamps(root: Node) -> set[str]:
+    """Return the numbers and codes whose state phones can watch (those that have a hint in the dial plan)."""
+    kinds = {"extension", "conference", "a parking place", "night mode"}
+    return {number for number, kind, *_rest in owners(root) if kind in kinds}
 
 
 def numbering(root: Node) -> list[Problem]:

@@ -36,11 +36,9 @@ Hours = Annotated[
         r"([01][0-9]|2[0-3]):[0-5][0-9]-([01][0-9]|2[0-3]):[0-5][0-9]", "a time of day", 'quote it: "09:00-18:00"'
     ),
 ]
+_DAY = r"(mon|tue|wed|thu|fri|sat|sun)(-(mon|tue|wed|thu|fri|sat|sun))?"
 Days = Annotated[
-    str,
-    matching(
-        r"(mon|tue|wed|thu|fri|sat|sun)(-(mon|tue|wed|thu|fri|sat|sun))?", "a day or a span of days", "e.g. mon-fri"
-    ),
+    str, matching(rf"{_DAY}(,{_DAY}){{0,6}}", "days of the week", "days and spans of days: mon-fri, or mon,wed,fri-sun")
 ]
 Date = Annotated[
     str,
@@ -128,6 +126,14 @@ class Page(Model):
     duplex: bool = Field(False, description="Those who are paged may answer.")
 
 
+class Fax(Model):
+    """A fax machine that sends what it receives by e-mail, as PDF."""
+
+    number: Number = Field(description="What is dialled inside; `fax:570` is its destination.", examples=["570"])
+    name: Name = Field(min_length=1, examples=["Fax"])
+    email: Email = Field(description="Where faxes are sent, by the server under `mail`.", examples=["fax@example.com"])
+
+
 class Parking(Model):
     """Where calls are parked."""
 
@@ -146,7 +152,8 @@ class OpenHours(Model):
 class Holiday(Model):
     """A day on which the office is closed."""
 
-    date: Date = Field(examples=['"12-25"'])
+    date: Date = Field(description='"2026-12-25", or each year "12-25".', examples=['"12-25"'])
+    until: Date | None = Field(None, description="The last day, where it is more than one.", examples=['"12-31"'])
     name: Line = Field("", max_length=80)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from centralita.spec.numbering import emergency_numbers
+from centralita.spec.countries import forms
+from centralita.spec.numbering import KINDS, emergency_numbers
 from centralita.spec.patterns import Pattern, parse
 from centralita.spec.tenant import Extension, Tenant
 from centralita.spec.trunks import OutboundRule
@@ -83,15 +84,27 @@ def dids(tenant: Tenant) -> list[Did]:
         name: {trunk.did_digits for trunk in tenant.trunks if trunk.did_digits and name in (None, trunk.name)}
         for name in (None, *(trunk.name for trunk in tenant.trunks))
     }
+    inside = {item.number for key in KINDS for item in getattr(tenant, key)}
     taken = {(text.lstrip("+"), trunk) for text, _target, _name, trunk in found}
     made = []
     for text, target, name, trunk in found:
         number = text.lstrip("+")
-        ends = (number[-size:] for size in sorted(sizes.get(trunk, ())) if size < len(number))
+        # In what form a provider sends it is its own affair; other countries' numbers have one.
+        ends = [number[-size:] for size in sorted(sizes.get(trunk, ())) if size < len(number)]
+        ends += [form for form in forms(text, tenant.country) if form != number and form not in inside]
         short = tuple(end for end in dict.fromkeys(ends) if (end, trunk) not in taken)
         taken |= {(end, trunk) for end in short}
         made.append(Did(number, target, name, trunk, short))
     return made
+
+
+def blacklist(tenant: Tenant) -> tuple[str, ...]:
+    """Return the patterns of callers who are refused, without +, in each form in which a number may be sent."""
+    found: list[str] = []
+    for text in tenant.blacklist:
+        if text != "anonymous":
+            found += forms(text, tenant.country) if text.lstrip("+").isdigit() else [text.lstrip("+")]
+    return tuple(dict.fromkeys(found))
 
 
 def externals(tenant: Tenant) -> tuple[str, ...]:

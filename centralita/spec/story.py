@@ -6,15 +6,13 @@ import re
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from centralita.spec import routing
-from centralita.spec.numbering import PICKUP
+from centralita.spec import calendar, routing
+from centralita.spec.numbering import KINDS, PICKUP
 from centralita.spec.office import Menu, Queue, Schedule
 from centralita.spec.patterns import parse
 from centralita.spec.tenant import Extension, Tenant
 from centralita.spec.trunks import OutboundRule
 from centralita.spec.words import Destination, destination
-
-_DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 
 @dataclass(frozen=True)
@@ -33,8 +31,8 @@ class Teller:
         self.at = at
         self._extensions = {extension.number: extension for extension in tenant.extensions}
         self._inside: dict[str, Destination] = {}
-        for kind in ("extension", "group", "queue", "menu", "conference", "page"):
-            for item in getattr(tenant, f"{kind}s"):
+        for key, kind in KINDS.items():
+            for item in getattr(tenant, key):
                 self._inside[item.number] = Destination(kind, item.number)
 
     def from_extension(self, number: str, dialled: str) -> Step:
@@ -202,6 +200,10 @@ class Teller:
         page = next(item for item in self.tenant.pages if item.number == number)
         return Step(f"page {number} ({page.name}): {', '.join(page.members)} answer on their own")
 
+    def _at_fax(self, number: str, _seen: tuple[str, ...]) -> Step:
+        fax = next(item for item in self.tenant.faxes if item.number == number)
+        return Step(f"fax {number} ({fax.name}): received, and sent to {fax.email}")
+
     def _at_voicemail(self, number: str, _seen: tuple[str, ...]) -> Step:
         return Step(f"voicemail of {number}" if number else "voicemail, which asks for mailbox and PIN")
 
@@ -217,21 +219,6 @@ class Teller:
             "holiday": Step("on a holiday", (self.follow(schedule.holiday or schedule.closed, seen),)),
             "closed": Step("closed, or night mode is on", (self.follow(schedule.closed, seen),)),
         }
-        steps = tuple(ways.values()) if self.at is None else (ways[_state(schedule, self.at)],)
+        steps = tuple(ways.values()) if self.at is None else (ways[calendar.state(schedule, self.at)],)
         return Step(f"schedule {name}", steps)
 
-
-def _state(schedule: Schedule, at: datetime) -> str:
-    """Return whether a schedule is open, closed or on holiday (night mode off)."""
-    if any(at.strftime("%Y-%m-%d").endswith(holiday.date) for holiday in schedule.holidays):
-        return "holiday"
-    for item in schedule.hours:
-        first, _dash, last = item.days.partition("-")
-        start, end = _DAYS.index(first), _DAYS.index(last or first)
-        inside = start <= at.weekday() <= end if start <= end else not end < at.weekday() < start
-        opens, _dash, closes = item.time.partition("-")
-        moment = at.strftime("%H:%M")
-        # GotoIfTime's last minute is inside.
-        if inside and (opens <= moment <= closes if opens <= closes else not closes < moment < opens):
-            return "open"
-    return "closed"

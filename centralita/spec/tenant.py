@@ -14,9 +14,11 @@ from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr
 from centralita.ground.errors import SpecError
 from centralita.spec.checks import cross_check
 from centralita.spec.csv_extensions import with_csv
+from centralita.spec.desk_phones import DeskPhone, LampNumber, Provisioning
 from centralita.spec.office import (
     Codes,
     Conference,
+    Fax,
     Group,
     Mail,
     Menu,
@@ -41,6 +43,7 @@ from centralita.spec.source import load
 from centralita.spec.trunks import Inbound, OutboundRule, Trunk
 from centralita.spec.types import DnsLabel, DomainName, Language, Line, Model, one_of
 from centralita.spec.words import (
+    CallerPattern,
     Class,
     Codec,
     DestinationText,
@@ -81,6 +84,7 @@ class Device(Model):
     name: Slug = Field(examples=["mobile"])
     secret: SecretValue | None = Field(None, repr=False, description="SIP password; generated if left out.")
     transport: Transport = "udp"
+    phone: DeskPhone | None = Field(None, description="Set up by a file; see `invoke tenant.provision`.")
 
 
 class Forward(Model):
@@ -121,6 +125,10 @@ class Extension(Model):
     follow_me: FollowMe | None = None
     call_waiting: bool = Field(True, description="Whether a second call rings during a call.")
     record: Literal["none", "inbound", "outbound", "all"] = "none"
+    blf: tuple[LampNumber, ...] = Field(
+        (), max_length=60, description="Whose lamps its phones show, in the order of the keys.", examples=["102"]
+    )
+    phone: DeskPhone | None = Field(None, description="Set up by a file; see `invoke tenant.provision`.")
     pickup_group: Slug | None = Field(None, description="Whose calls *8 fetches; theirs that have the same.")
 
     @property
@@ -164,6 +172,9 @@ class Tenant(Model):
     timezone: Annotated[str, AfterValidator(iana_timezone)] = Field("Etc/UTC", examples=["Europe/Madrid"])
     language: Language = Field("en", description="Language of the prompts.", examples=["en"])
     country: Annotated[str, one_of(COUNTRIES, "a country whose tones are known")] = Field("us", examples=["es"])
+    also_national: tuple[Annotated[str, one_of(COUNTRIES, "a country that is known")], ...] = Field(
+        (), description="Countries beside the own one whose numbers rules of class national may reach."
+    )
     network: Network = Field(default_factory=lambda: Network.model_validate({}))
     admins: tuple[Admin, ...] = ()
     console: Literal["none", "autologin"] = Field(
@@ -184,6 +195,7 @@ class Tenant(Model):
     menus: tuple[Menu, ...] = Field((), max_length=1000)
     conferences: tuple[Conference, ...] = Field((), max_length=1000)
     pages: tuple[Page, ...] = Field((), max_length=1000)
+    faxes: tuple[Fax, ...] = Field((), max_length=1000)
     parking: Parking | None = None
     schedules: tuple[Schedule, ...] = Field((), max_length=200)
     music: tuple[Music, ...] = Field((), max_length=50)
@@ -191,7 +203,10 @@ class Tenant(Model):
     inbound: tuple[Inbound, ...] = Field((), max_length=5000)
     outbound: tuple[OutboundRule, ...] = Field((), max_length=200)
     refused: tuple[DialPattern, ...] = Field((), description="Never dialled outside, whatever a rule says.")
-    blacklist: tuple[PublicNumber, ...] = Field((), max_length=10000, description="Callers who are refused.")
+    provisioning: Provisioning = Field(default_factory=lambda: Provisioning.model_validate({}))
+    blacklist: tuple[CallerPattern, ...] = Field(
+        (), max_length=10000, description="Callers who are refused: numbers, patterns, and `anonymous`."
+    )
 
     _folder: Path = PrivateAttr(default=Path())
 

@@ -62,7 +62,7 @@ class Trunk(Model):
     caller_id: PublicNumber | None = Field(None, description="Shown for callers without a number of their own.")
     codecs: tuple[Codec, ...] = Field(("alaw", "ulaw"), min_length=1)
     digest: tuple[Digest, ...] = Field(("MD5", "SHA-256"), min_length=1, description="What its challenges may use.")
-    srtp: bool = False
+    srtp: bool = Field(False, description="Encrypted sound (SDES); its keys travel in the signalling, so use tls.")
     max_calls: int | None = Field(None, ge=1, le=10000)
 
 

@@ -85,8 +85,15 @@ def _schema_pattern(value: object) -> object:
 
 DialPattern = Annotated[str, AfterValidator(_pattern), BeforeValidator(_schema_pattern), AsWritten]
 
+def _caller(value: str) -> str:
+    return value if value == "anonymous" else _pattern(value)
+
+
+#: A caller who is refused.
+CallerPattern = Annotated[str, AfterValidator(_caller), BeforeValidator(_schema_pattern), AsWritten]
+
 #: Kinds of destinations that are written ``kind:number``.
-NUMBERED = ("extension", "voicemail", "queue", "menu", "conference", "group", "page")
+NUMBERED = ("extension", "voicemail", "queue", "menu", "conference", "group", "page", "fax")
 _DESTINATION = (
     rf"({'|'.join(NUMBERED)}):[0-9]{{1,10}}|schedule:[a-z][a-z0-9-]{{1,29}}|external:\+?[0-9*#]{{2,20}}"
     r"|voicemail|directory|hangup|busy"
@@ -96,8 +103,8 @@ DestinationText = Annotated[
     matching(
         _DESTINATION,
         "a destination",
-        "extension:101, voicemail:101, queue:700, menu:900, conference:800, group:600, page:500, schedule:office, "
-        "external:0034911234567, voicemail, directory, busy or hangup",
+        "extension:101, voicemail:101, queue:700, menu:900, conference:800, group:600, page:500, fax:570, "
+        "schedule:office, external:0034911234567, voicemail, directory, busy or hangup",
     ),
     Field(examples=["extension:101"]),
 ]

@@ -1,0 +1,42 @@
+"""How numbers are dialled in each country, and the forms in which one number is written."""
+
+from __future__ import annotations
+
+#: What is dialled before a country code, by country (ITU-T Operational Bulletin, list of dialling procedures).
+INTERNATIONAL = {
+    "us": "011", "us-old": "011", "au": "0011", "jp": "010", "sg": "001", "th": "001", "tw": "002", "ru": "810",
+    "br": "00", "il": "00",
+}  # fmt: skip
+#: Country codes (ITU-T E.164).
+COUNTRY_CODES = {
+    "at": "43", "au": "61", "be": "32", "bg": "359", "br": "55", "ch": "41", "cl": "56", "cn": "86", "cz": "420",
+    "de": "49", "dk": "45", "ee": "372", "es": "34", "fi": "358", "fr": "33", "gr": "30", "hu": "36", "id": "62",
+    "il": "972", "in": "91", "it": "39", "jp": "81", "lt": "370", "mx": "52", "my": "60", "nl": "31", "no": "47",
+    "nz": "64", "ph": "63", "pl": "48", "pt": "351", "ru": "7", "se": "46", "sg": "65", "th": "66", "tw": "886",
+    "uk": "44", "us": "1", "us-old": "1", "ve": "58", "za": "27",
+}  # fmt: skip
+#: Countries whose national numbers have no 0 before them.
+_NO_TRUNK_PREFIX = frozenset(
+    ("br", "cl", "cz", "dk", "ee", "es", "gr", "it", "mx", "no", "pl", "pt", "ru", "sg", "us", "us-old", "ve")
+)
+SHORTEST = 6
+
+
+def forms(number: str, country: str) -> tuple[str, ...]:
+    """Return a public number as it may be sent, without +: as written, with and without the country's own code."""
+    bare = number.lstrip("+")
+    code = COUNTRY_CODES.get(country, "")
+    prefix = "" if country in _NO_TRUNK_PREFIX else "0"
+    abroad = INTERNATIONAL.get(country, "00")
+    if number.startswith("+"):
+        found = [bare, abroad + bare]
+        if code and bare.startswith(code):
+            rest = bare[len(code) :]
+            found += [rest, prefix + rest]
+    elif code and not bare.startswith(abroad):
+        rest = bare.removeprefix(prefix) if prefix else bare
+        whole = bare if bare.startswith(code) and country in ("us", "us-old") else code + rest
+        found = [bare, whole, abroad + whole]
+    else:
+        found = [bare, bare.removeprefix(abroad)]
+    return tuple(form for form in dict.fromkeys(found) if form == bare or len(form) >= SHORTEST)
