@@ -97,7 +97,7 @@ def spoken(text: str, language: str) -> bytes:
 
 
 def _reader(language: str) -> list[str | Path] | None:
-    """Return the program that reads a text of this language from its standard input; the name of its file comes last."""
+    """Return the program that reads a text from its standard input; the name of the WAV file comes last."""
     voices = Path(os.environ.get("PIPER_VOICES", "/usr/share/piper-voices"))
     voice = next(iter(sorted(voices.rglob(f"{language}_*.onnx"))), None)
     if voice is not None and (piper := shutil.which("piper")):

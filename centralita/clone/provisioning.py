@@ -130,7 +130,8 @@ def _settings(tenant: Tenant, identity: Identity, extension: Extension, part: Ex
 
 
 def _lamp(tenant: Tenant, number: str) -> Lamp:
-    names = {item.number: item.name for item in (*tenant.extensions, *tenant.conferences)}
+    names = {extension.number: extension.name for extension in tenant.extensions}
+    names |= {room.number: room.name for room in tenant.conferences}
     names |= {schedule.night_code: schedule.name for schedule in tenant.schedules if schedule.night_code}
     people = {extension.number for extension in tenant.extensions}
     return Lamp(number, names.get(number, number), number in people)

@@ -13,8 +13,9 @@ from centralita.spec.problems import choose_from
 from centralita.spec.source import Node
 from centralita.spec.tree import destinations, listed, problem, text_at, texts, word
 
+
 def reaches_abroad(sent: Pattern, country: str, also: Sequence[str] = ()) -> bool:
-    """Tell whether what is sent to a trunk can be an international number of neither the own country nor of ``also``."""
+    """Tell whether what is sent to a trunk can be a number of neither the own country nor one of ``also``."""
     own = [code for name in (country, *also) if (code := COUNTRY_CODES.get(name))]
     for prefix in (INTERNATIONAL.get(country, "00"), "+"):
         rest = sent.places[len(prefix) :]

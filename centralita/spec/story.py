@@ -221,4 +221,3 @@ class Teller:
         }
         steps = tuple(ways.values()) if self.at is None else (ways[calendar.state(schedule, self.at)],)
         return Step(f"schedule {name}", steps)
-

@@ -85,6 +85,7 @@ def _schema_pattern(value: object) -> object:
 
 DialPattern = Annotated[str, AfterValidator(_pattern), BeforeValidator(_schema_pattern), AsWritten]
 
+
 def _caller(value: str) -> str:
     return value if value == "anonymous" else _pattern(value)
 

@@ -143,10 +143,9 @@ def company(
         files = [*static_files(appliance), *render(tenant, identity)]
         pbx = stack.enter_context(BareAsterisk(tree, network, interface, files, name=tenant.host, at=at))
         made = Company(tenant, pbx, world, folder, identity.sip_secrets, identity.voicemail_pins, stack)
-        for trunk in tenant.trunks:
-            if trunk.kind == "registered" and trunk.name not in dead:
-                until(lambda name=trunk.name: re.search(rf"{name}/\S+ .*Registered", pbx.cli("pjsip show registrations")),
-                      f"trunk {trunk.name} to register")  # fmt: skip
+        names = {trunk.name for trunk in tenant.trunks if trunk.kind == "registered" and trunk.name not in dead}
+        shown = re.compile(r"(\S+)/sip:\S+ .*\bRegistered")
+        until(lambda: set(shown.findall(pbx.cli("pjsip show registrations"))) >= names, f"{names} to register")
         yield made
 
 
@@ -163,7 +162,7 @@ class Told:
     at: datetime | None = None
     before: tuple[tuple[str, str], ...] = ()
     busy: tuple[str, ...] = ()
-    off: tuple[str, ...] = ()
+    gone: tuple[str, ...] = ()
     seconds: float = 25
 
 
@@ -172,13 +171,23 @@ def call_list(path: Path) -> list[Told]:
     data = YAML(typ="safe").load(path)
     calls = []
     for item in data["calls"]:
-        texts = {key: str(item[key]) for key in ("what", "dial", "ends")}
         at = datetime.fromisoformat(str(item["at"])) if "at" in item else None
-        lists = {key: tuple(str(value) for value in item.get(key, ())) for key in ("keys", "busy", "off")}
+        keys, busy, gone = (tuple(str(value) for value in item.get(key, ())) for key in ("keys", "busy", "gone"))
         before = tuple((str(caller), str(code)) for caller, code in item.get("before", ()))
         calls.append(
-            Told(**texts, **lists, caller=str(item["from"]), trunk=item.get("trunk"), at=at, before=before,
-                 seconds=item.get("seconds", 25))  # fmt: skip
+            Told(
+                what=str(item["what"]),
+                caller=str(item["from"]),
+                dial=str(item["dial"]),
+                ends=str(item["ends"]),
+                trunk=item.get("trunk"),
+                keys=keys,
+                at=at,
+                before=before,
+                busy=busy,
+                gone=gone,
+                seconds=item.get("seconds", 25),
+            )
         )
     return calls
 
@@ -192,12 +201,11 @@ def place(office: Company, told: Told) -> None:
         call.hangup()
     kind, *values = told.ends.split()
     ringing = values if kind == "rings" else values[values.index("rings") + 1 :] if "rings" in values else []
-    accounts = [account for number in ringing for account in (office.accounts(number) if "-" not in number else [number])]
-    accounts = [account for account in accounts if account not in told.off]
+    accounts = [account for number in ringing for account in office.accounts(number) if account not in told.gone]
     phones = [office.phone(account) for account in accounts]
     for account in told.busy:
         office.phone(account).when_called(486)
-    for account in told.off:
+    for account in told.gone:
         if account in office.phones:
             office.phones.pop(account).register(False)
     marks = [len(phone.phones.events) for phone in phones]
@@ -236,8 +244,8 @@ def _ended(office: Company, told: Told, call: Call, kind: str, values: list[str]
         return
     if kind == "trunk":
         trunk, _sends, number, _as, caller = values
-        wanted = f"{trunk} took {number} as {'' if caller == 'nobody' else caller}"
-        until(lambda: wanted in office.taken()[taken:], f"{what}; the trunks took {office.taken()[taken:]}", told.seconds)
+        wanted = f"{trunk} took {number} as {caller}"
+        until(lambda: wanted in office.taken()[taken:], what, told.seconds)
         call.wait_answered()
     elif kind in ("refused", "ended"):
         end = call.wait_ended(timeout_s=told.seconds)
@@ -251,4 +259,4 @@ def _ended(office: Company, told: Told, call: Call, kind: str, values: list[str]
         if kind == "voicemail" and len(values) > 1:
             start += f",{values[1][0]}"  # its greeting: unavailable or busy
         until(lambda: any(app == application and data.startswith(start) for _context, app, data in office.running()),
-              f"{what}; there are {office.running()}", told.seconds)  # fmt: skip
+              what, told.seconds)  # fmt: skip

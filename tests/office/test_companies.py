@@ -17,7 +17,8 @@ from tests.office.company import Company, Told, call_list, company, place
 pytestmark = pytest.mark.calls
 
 #: Asterisk also logs what is cut off by hanging up.
-CUT_OFF = "Failed to playback|res_fax.c: error|Couldn't read username|Fax [0-9]+ received nothing|unable to read|forged|Unable to join queue"
+CUT_OFF = "Failed to playback|res_fax.c: error|Couldn't read username|Fax [0-9]+ received nothing|unable to read"
+CUT_OFF += "|forged|Unable to join queue"
 LISTS = sorted((repo_root() / "tests" / "data" / "calls").glob("*.yaml"))
 
 

@@ -56,8 +56,9 @@ def world_files(
     dialplan = ["[globals]", *(f"TRUNK_{index} = {trunk.name}" for index, trunk in enumerate(tenant.trunks)), _WORLD]
     for trunk in tenant.trunks:
         pjsip.append(_trunk(trunk, pbx))
+        taken = f"Log(NOTICE,{trunk.name} took ${{EXTEN}} as ${{CALLERID(num)}})"
         dialplan.append(
-            f"[from-{trunk.name}]\nexten => _[0-9+*#].,1,Log(NOTICE,{trunk.name} took ${{EXTEN}} as ${{CALLERID(num)}})\n"
+            f"[from-{trunk.name}]\nexten => _[0-9+*#].,1,{taken}\n"
             + (" same => n,Hangup(34)\n" if trunk.name in refusing else " same => n,Answer()\n same => n,Echo()\n")
         )
     key, certificate = folder / "world.key", folder / "world.crt"
@@ -70,7 +71,8 @@ def world_files(
         "world.key": key.read_bytes(),
         "world.crt": certificate.read_bytes(),
     }
-    return [*static_files(appliance), *(GuestFile(f"/etc/asterisk/{name}", data, 0o644) for name, data in files.items())]
+    own = [GuestFile(f"/etc/asterisk/{name}", data, 0o644) for name, data in files.items()]
+    return [*static_files(appliance), *own]
 
 
 def addresses(tenant: Tenant, network: IPv4Network, dead: Collection[str]) -> list[IPv4Interface]:

@@ -78,6 +78,6 @@ def test_a_text_is_read_once_and_never_an_option(tmp_path: Path, monkeypatch: py
     text = "--version; ñ"
     first = spoken(text, "es")
     assert spoken(text, "es") == first and len(calls) == 2
-    assert calls[0][1] == text.encode() and text not in calls[0][0]
+    assert calls[0][1] == text.encode() + b"\n" and text not in calls[0][0]
     with wave.open(io.BytesIO(first)) as sound:
         assert sound.getframerate() == 8000
