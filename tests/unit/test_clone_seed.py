@@ -42,7 +42,7 @@ def checked(folder: Path, archive: bytes, checksum: str | None = None) -> str:
     # The functions alone, with the work folder and the tables of the test.
     functions = text[: text.index("\nmedium=\n")].replace("/run/centralita-seed", str(work))
     functions = functions.replace("/etc/passwd", str(folder / "passwd")).replace("/etc/group", str(folder / "group"))
-    functions = functions.replace("/sys/class/tty/console/active", "/nowhere")
+    functions = functions.replace("/dev/$console", "/dev/null")
     done = subprocess.run(
         ["sh", "-c", f"{functions}\nmedium=/dev/sr0\ncheck\n"], capture_output=True, text=True, check=False
     )
