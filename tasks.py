@@ -214,6 +214,7 @@ def provision(c: Context, tenant: str, to: str = "", progress: str = "auto") -> 
         "data_mib": "size of the data disk (it takes what is written to it)",
         "network": "libvirt's network",
         "bridge": "a bridge of the host, instead of a network of libvirt",
+        "format": "files to import elsewhere, with commas: ova, vhdx, vhd, xva, vdi, oci, incus… (docs/formats.md)",
     },
 )
 def clone(
@@ -228,15 +229,21 @@ def clone(
     data_mib: int = 8192,
     network: str = "default",
     bridge: str = "",
+    format: str = "",
     progress: str = "auto",
 ) -> None:
     """Make a tenant's PBX, or many, of the last built golden image, ready to be started on a host."""
     from centralita.desk.cloning import clone as make
     from centralita.desk.depots import pull as bring
+    from centralita.desk.exporting import export
 
+    golden = bring(appliance, url=from_, version="", formats="qcow2", key=key) if from_ else None
+    if format:
+        export(appliance, tenant=tenant, tenants=tenants, to=to, form=format, golden=golden)
+        return
     make(
         appliance,
-        golden=bring(appliance, url=from_, version="", formats="qcow2", key=key) if from_ else None,
+        golden=golden,
         tenant=tenant,
         tenants=tenants,
         to=to,

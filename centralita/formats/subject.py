@@ -49,6 +49,8 @@ class Subject:
     cmdline: tuple[str, ...]
     epoch: int
     mac: str | None = None
+    # What the image is, where the name is a tenant's.
+    appliance: str | None = None
 
     def uuid(self, what: str) -> uuid.UUID:
         """Return the identifier of one thing in a format; the same for the same disk."""

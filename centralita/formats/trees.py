@@ -41,7 +41,8 @@ def write_tree(subject: Subject, target: Path) -> None:
             there = there or member.name == ABOUT
             out.addfile(copy.copy(member), tar.extractfile(member) if member.isreg() else None)
         if not there:
-            about = {"appliance": subject.name, "version": subject.version.partition("+")[0], "build": subject.build}
+            name, version = subject.appliance or subject.name, subject.version.partition("+")[0]
+            about = {"appliance": name, "version": version, "build": subject.build}
             add(out, ABOUT, (json.dumps(about, indent=1, sort_keys=True) + "\n").encode(), subject.epoch)
 
 

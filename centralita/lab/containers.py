@@ -1,4 +1,4 @@
-"""A system container by systemd-nspawn, and User-mode Linux, on the lab's bridge: no machine is emulated."""
+"""A system container by systemd-nspawn, User-mode Linux, and Bochs, on the lab's bridge."""
 
 from __future__ import annotations
 
@@ -54,3 +54,50 @@ def uml_argv(disk: Path, seed: Path, tap: str, mac: str, memory_mib: int, folder
         f"eth0=tuntap,{tap},{mac}", "con=null", "con0=null,fd:1", "console=tty0", f"umid={name}", f"uml_dir={folder}",
         "quiet",
     ]  # fmt: skip
+
+
+BOCHS = """\
+config_interface: textconfig
+# A screen that nobody looks at; it waits for no viewer.
+display_library: rfb, options="timeout=0"
+romimage: file=/usr/share/seabios/bios.bin
+vgaromimage: file=/usr/share/seabios/vgabios-stdvga.bin
+megs: {memory_mib}
+cpu: model=corei7_haswell_4770, count=1, ips=60000000
+# An idle guest must not run ahead of the telephones.
+clock: sync=slowdown, time0=utc
+boot: disk
+ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14
+ata1: enabled=1, ioaddr1=0x170, ioaddr2=0x370, irq=15
+ata0-master: type=disk, path="{disk}", mode=flat
+ata1-master: type=cdrom, path="{seed}", status=inserted
+pci: enabled=1, chipset=i440fx, slot1=e1000
+e1000: mac={mac}, ethmod=tuntap, ethdev=/dev/net/tun:{tap}, script=none
+com1: enabled=1, mode=file, dev="{serial}"
+speaker: enabled=0
+sound: driver=dummy
+log: "{log}"
+panic: action=fatal
+error: action=ignore
+info: action=ignore
+debug: action=ignore
+"""
+# Bochs copies "/dev/net/tun:NAME" into 16 bytes.
+BOCHS_TAP = "t0"
+
+
+def bochs_argv(disk: Path, seed: Path, network: LabNetwork, mac: str, memory_mib: int, folder: Path) -> list[str]:
+    """Write Bochs's configuration into *folder* and make its tap; return what runs it. Its console is ``serial``."""
+    tap = network.add_tap()
+    run(network.argv(["ip", "link", "set", tap, "down", "name", BOCHS_TAP]))
+    run(network.argv(["ip", "link", "set", BOCHS_TAP, "up"]))
+    config, commands = folder / "bochsrc", folder / "commands"
+    config.write_text(
+        BOCHS.format(
+            memory_mib=memory_mib, disk=disk, seed=seed, mac=mac, tap=BOCHS_TAP, serial=folder / "serial",
+            log=folder / "bochs.log",
+        )
+    )  # fmt: skip
+    # Debian's Bochs has its debugger built in, which waits to be told to go on.
+    commands.write_text("continue\n")
+    return ["bochs", "-q", "-f", str(config), "-rc", str(commands)]

@@ -11,7 +11,7 @@ from centralita.formats.subject import golden_subject
 from centralita.ground import ledger as ledgers
 from centralita.ground.run import run
 from centralita.image.build import Golden
-from centralita.lab.containers import nspawn_argv, space_on, uml_argv
+from centralita.lab.containers import bochs_argv, nspawn_argv, space_on, uml_argv
 from centralita.lab.machine import Machine
 from centralita.lab.net import LabNetwork
 from centralita.lab.options import EMULATION_OPTIONS
@@ -97,3 +97,25 @@ def test_the_kernel_boots_without_a_boot_loader(
         answer = machine.wait_sip(seeded.tenant.network.address.ip, timeout_s=BOOT_S)
         record_property("first_sip_answer_s", round(answer.seconds, 1))
         judged(network)
+
+
+def test_bochs_boots_the_golden_disk(
+    seeded: Seeded,
+    golden: Golden,
+    overlay: Callable[[Path, str], Path],
+    judged: Judge,
+    tmp_path: Path,
+    record_property: Record,
+) -> None:
+    assert seeded.tenant.network.address is not None
+    address = seeded.tenant.network.address.ip
+    disk = tmp_path / "disk.raw"
+    # Bochs interprets every instruction: it, too, is spared what the lab spares emulated machines.
+    run(["qemu-img", "convert", "-O", "raw", overlay(golden.qcow2_path, "qcow2"), disk])
+    with seeded.network() as network:
+        argv = bochs_argv(disk, seeded.disc, network, seeded.identity.mac, 384, tmp_path)
+        with Outside(argv, network, tmp_path, name="bochs") as guest:
+            answer = guest.wait_sip(address, timeout_s=3 * BOOT_S)
+            record_property("first_sip_answer_s", round(answer.seconds, 1))
+            assert "centralita: took the tenant duo from /dev/sr0" in (tmp_path / "serial").read_text(errors="replace")
+            judged(network)
