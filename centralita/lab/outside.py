@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -92,13 +92,23 @@ class Outside:
         answer = answers[0]
         return sip.SipAnswer(answer.status, answer.reason, time.monotonic() - self._started, answer.server)
 
+    @property
+    def pid(self) -> int:
+        """The process."""
+        assert self._process is not None
+        return self._process.pid
+
     def wait_console(self, text: str, *, timeout_s: float) -> None:
         """Wait until it has said *text*."""
-        while text not in self.console:
+        self.wait_until(lambda: text in self.console, f"say {text!r}", timeout_s=timeout_s)
+
+    def wait_until(self, look: Callable[[], bool], what: str, *, timeout_s: float) -> None:
+        """Wait until *look* finds that it did *what*; its end, or `timeout_s` since its start, is an error."""
+        while not look():
             if time.monotonic() - self._started > timeout_s:
-                raise self._error(f"did not say {text!r} within {timeout_s:g} s")
-            if self._process is not None and self._process.poll() is not None and text not in self.console:
-                raise self._error(f"ended before it said {text!r}")
+                raise self._error(f"did not {what} within {timeout_s:g} s")
+            if self._process is not None and self._process.poll() is not None and not look():
+                raise self._error(f"ended before it did {what}")
             time.sleep(0.2)
 
     def _error(self, what: str) -> CentralitaError:

@@ -55,6 +55,16 @@ TOOL_SETS = {
         ),
         # Converts the disk: the bytes of a published file must not depend on who converts.
         ToolSet("formats", "trixie", ("gzip", "qemu-utils", "xz-utils", "zstd")),
+        # Runs Incus in the lab: Debian 12 has it in its backports only, where it would replace the host's QEMU.
+        ToolSet(
+            "incus",
+            "trixie",
+            (
+                "attr", "bash", "coreutils", "iproute2", "incus-base", "incus-client", "kmod", "mount", "nftables",
+                "rsync", "sed", "tar", "uidmap", "util-linux", "xz-utils",
+            ),
+            provides=("init-system-helpers", "lxcfs", "dnsmasq-base", "apparmor", "systemd", "default-logind"),
+        ),
         # Runs the phones: their library has wheels for CPython up to 3.12 only.
         ToolSet(
             "phones",
