@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from centralita.ground.errors import Problem
+from centralita.spec.countries import forms
 from centralita.spec.problems import choose_from
 from centralita.spec.source import Node
 from centralita.spec.tree import destinations, listed, problem, text_at, texts, word
@@ -212,10 +213,16 @@ def _rounds(root: Node) -> list[Problem]:
             steps.setdefault(start, []).append(_own(target, dids))
             places.setdefault(start, (found[0], f"{where}.{field}"))
 
-    dids = {word(item, "number").lstrip("+"): word(item, "destination") for _w, item in listed(root, "inbound")}
+    country = word(root, "country", "us")
+    dids = {
+        form: word(item, "destination")
+        for _where, item in listed(root, "inbound")
+        for form in forms(word(item, "number"), country)
+    }
     for where, item in listed(root, "extensions"):
         number = word(item, "number")
-        dids |= {text.lstrip("+"): f"extension:{number}" for _i, _n, text in texts(item, "dids")}
+        for _index, _node, text in texts(item, "dids"):
+            dids |= {form: f"extension:{number}" for form in forms(text, country)}
         forward = item.get("forward")
         always = forward is not None and forward.get("always") is not None
         follow(f"extension:{number}", forward, ("always",) if always else ("no_answer",), f"{where}.forward")

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from centralita.clone.quoting import callerid
+from centralita.clone.quoting import callerid, marking
+from centralita.clone.render import hooks_dir, template_environment
 from centralita.spec.tenant import Tenant
-from tests.office.conftest import opened
+from tests.office.conftest import Office, opened
 from tests.unit.asterisk_config import unescape_quoted
 from tests.unit.test_clone_quoting import HOSTILE
 
@@ -51,6 +52,34 @@ def acceptable(name: str, password: str) -> bool:
     return not password.startswith(">") and password.isprintable()
 
 
+def changed(office: Office) -> list[str]:
+    """The extensions whose names Asterisk does not read as they were meant."""
+    found = []
+    for extension in office.tenant.extensions:
+        shown = office.pbx.cli(f"pjsip show endpoint {extension.number}")
+        (shown_id,) = re.findall(r"^ callerid +: (.*)$", shown, re.M) or ["-"]
+        name, _space, number = shown_id.rpartition(" ")
+        try:
+            # The command line reckons too little room for escapes and may cut the last > off.
+            same = (unescape_quoted(name), number.rstrip(">")) == (extension.name, f"<{extension.number}")
+        except ValueError:
+            same = False
+        if not same:
+            found.append(extension.number)
+    return found
+
+
+def test_a_planted_escape_is_caught(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a filter that quotes and does not escape, Asterisk reads other names than were meant, and that is seen."""
+    careless = marking(lambda value: f'"{value}"')
+    monkeypatch.setitem(template_environment(hooks_dir()).filters, "callerid", careless)
+    tenant = made(["harmless", 'x" <666>', "a;b", "harmless too"], [])
+    with opened(tenant, request.config.getoption("--appliance"), tmp_path, with_provider=False) as office:
+        assert changed(office) == ["1001", "1002"]
+
+
 def test_each_value_is_read_back_as_it_was_meant(request: pytest.FixtureRequest, tmp_path: Path) -> None:
     chance = random.Random(20)
     names: list[str] = []
@@ -67,12 +96,7 @@ def test_each_value_is_read_back_as_it_was_meant(request: pytest.FixtureRequest,
         listed = office.pbx.cli("pjsip show endpoints")
         found = set(re.findall(r"^ Endpoint:  ([\w-]+)", listed, re.M))
         assert found == {e.number for e in tenant.extensions} | {trunk.name for trunk in tenant.trunks}
-        for extension in tenant.extensions:
-            shown = office.pbx.cli(f"pjsip show endpoint {extension.number}")
-            (shown_id,) = re.findall(r"^ callerid +: (.*)$", shown, re.M)
-            name, _space, number = shown_id.rpartition(" ")
-            # The command line reckons too little room for escapes and may cut the last > off.
-            assert (unescape_quoted(name), number.rstrip(">")) == (extension.name, f"<{extension.number}")
+        assert changed(office) == []
         for trunk in tenant.trunks:
             shown = office.pbx.cli(f"pjsip show auth {trunk.name}")
             (password,) = re.findall(r"^ password +: (.*)$", shown, re.M)

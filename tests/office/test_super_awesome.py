@@ -221,9 +221,10 @@ def test_seven_ten_and_eleven_digits_go_out_with_the_employee_s_number(office: O
     call.hangup()
 
 
-@pytest.mark.parametrize(
-    "number", ["9005550123", "19005550123", "9765550", "2569765550", "12569765550", "011442071838750", "00442071838750"]
-)
+REFUSED = ["9005550123", "19005550123", "9765550", "2569765550", "12569765550", "011442071838750", "00442071838750"]
+
+
+@pytest.mark.parametrize("number", [*REFUSED, "18765550123", "2425550123"])
 def test_calls_that_cost_extra_or_go_abroad_are_refused(office: Office, number: str) -> None:
     before = office.dialled()
     end = office.phone("1104").call(number).wait_ended(timeout_s=30)

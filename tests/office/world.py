@@ -56,9 +56,11 @@ def world_files(
     dialplan = ["[globals]", *(f"TRUNK_{index} = {trunk.name}" for index, trunk in enumerate(tenant.trunks)), _WORLD]
     for trunk in tenant.trunks:
         pjsip.append(_trunk(trunk, pbx))
+        # A number that is wrong: no provider knows it.
+        wrong = "exten => _+9999.,1,Hangup(1)\n"
         taken = f"Log(NOTICE,{trunk.name} took ${{EXTEN}} as ${{CALLERID(num)}})"
         dialplan.append(
-            f"[from-{trunk.name}]\nexten => _[0-9+*#].,1,{taken}\n"
+            f"[from-{trunk.name}]\n{wrong}exten => _[0-9+*#].,1,{taken}\n"
             + (" same => n,Hangup(34)\n" if trunk.name in refusing else " same => n,Answer()\n same => n,Echo()\n")
         )
     key, certificate = folder / "world.key", folder / "world.crt"
