@@ -14,6 +14,7 @@ from centralita.image.build import Golden
 from centralita.lab.containers import bochs_argv, nspawn_argv, space_on, uml_argv
 from centralita.lab.machine import Machine
 from centralita.lab.net import LabNetwork
+from centralita.lab.oci import bundle, crun_argv
 from centralita.lab.options import EMULATION_OPTIONS
 from centralita.lab.outside import Outside
 from centralita.lab.qemu import DirectKernel, MachineSpec
@@ -52,6 +53,27 @@ def test_systemd_nspawn_boots_the_root_tarball(
         with Outside(argv, network, tmp_path, name="again") as guest:
             guest.wait_sip(address, timeout_s=BOOT_S)
             assert "took the tenant" not in guest.console
+
+
+def test_crun_runs_the_oci_image(
+    seeded: Seeded, formats: Formats, judged: Judge, tmp_path: Path, record_property: Record
+) -> None:
+    (archive,) = formats("oci")
+    assert seeded.tenant.network.address is not None
+    address = seeded.tenant.network.address.ip
+    with (
+        ledgers.default().tempdir("centralita-oci-", parent=Path("/var/tmp"), mode=0o755) as folder,
+        seeded.network() as network,
+        space_on(network) as space,
+        ssh_access(network, address, seeded.identity, seeded.key, tmp_path) as ssh,
+    ):
+        bundle(archive.path, folder, space, seeded.folder)
+        with Outside(crun_argv(folder, space), network, tmp_path, name="crun") as guest:
+            answer = guest.wait_sip(address, timeout_s=BOOT_S)
+            record_property("first_sip_answer_s", round(answer.seconds, 1))
+            judged(network)
+            read = ssh.run("cat /etc/machine-id /proc/sys/kernel/hostname").stdout.split()
+            assert read == [seeded.identity.machine_id, "duo"]
 
 
 def test_user_mode_linux_runs_the_golden_disk(
