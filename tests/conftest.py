@@ -14,6 +14,7 @@ from centralita.lab.guest import Guest, powered_on, prepare
 from centralita.lab.sip import SipAnswer
 from centralita.spec.tenant import Tenant, load_tenant
 from tests.matrix import ABOUT, TARGET, show_matrix
+from tests.results import PROOF, remember_golden
 
 TESTS = Path(__file__).parent
 TIERS = ("lint", "unit", "image", "calls", "targets", "formats")
@@ -47,7 +48,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     """Show what the tests measured, and the matrix of targets and checks."""
     reports = [*terminalreporter.stats.get("passed", []), *terminalreporter.stats.get("failed", [])]
     figures = [(report.nodeid.rpartition("::")[2], report.user_properties) for report in reports]
-    figures = [(test, [f for f in found if not f[0].startswith((ABOUT, TARGET))]) for test, found in figures]
+    figures = [(test, [f for f in found if not f[0].startswith((ABOUT, TARGET, PROOF))]) for test, found in figures]
     measured = {test: ", ".join(f"{name} {value}" for name, value in found) for test, found in figures if found}
     if measured:
         terminalreporter.section("figures")
@@ -97,7 +98,9 @@ class Pbx:
 @pytest.fixture(scope="session")
 def golden(request: pytest.FixtureRequest) -> Golden:
     """The golden image: built, or taken from the cache."""
-    return build(request.config.getoption("--appliance"))
+    image = build(request.config.getoption("--appliance"))
+    remember_golden(request.config, image)
+    return image
 
 
 @pytest.fixture(scope="session")

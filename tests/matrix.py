@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from centralita.lab.matrix import Cell, Matrix, Outcome, matrix_path, write_matrix
+from tests.results import PROOF
 
 TARGET, ABOUT = "matrix_target", "matrix_about"
 
@@ -24,7 +25,7 @@ def cell_of(report: pytest.TestReport) -> Cell | None:
     if target is None or (report.when != "call" and report.outcome == "passed"):
         return None
     outcome: Outcome = report.outcome
-    kept = {name: value for name, value in facts.items() if not name.startswith(ABOUT)}
+    kept = {name: value for name, value in facts.items() if not name.startswith((ABOUT, PROOF))}
     return Cell(str(target), check_name(report.nodeid), outcome, round(report.duration, 2), kept)
 
 

@@ -7,7 +7,6 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,6 +24,7 @@ from centralita.depot.record import (
     TargetResult,
     release_folder,
 )
+from centralita.depot.results import Proof
 from centralita.ground import cache, paths
 from centralita.ground.errors import CentralitaError
 from centralita.image.build import Golden
@@ -149,14 +149,11 @@ def compose(
     staging: Path,
     *,
     created: datetime,
-    untested: bool,
-    tests_digest: str | None,
-    targets: Sequence[TargetResult],
-    results: Sequence[tuple[str, bytes]],
+    proof: Proof | None,
     previous: Release | None,
     previous_golden: GoldenRecord | None = None,
 ) -> Composed:
-    """Make the release; what has to be written for it is in *staging*. ``results`` are files of test results."""
+    """Make the release; what has to be written for it is in *staging*. Without a *proof* it is untested."""
     record = golden.record
     folder = release_folder(record.appliance, record.full_version)
     files = _files(golden, folder)
@@ -170,8 +167,10 @@ def compose(
 
     golden_json = _golden_record(record)
     document(GOLDEN, f"golden-{short(golden_json)}.json", golden_json, "application/json")
-    for name, data in results:
-        document("results", name, data, "application/json" if name.endswith(".json") else "text/plain")
+    if proof is not None:
+        name = f"results-{short(proof.data)}.json"
+        document("results", name, proof.data, "application/json")
+        document("results-signature", f"{name}.minisig", proof.signature, "text/plain")
     release = Release(
         appliance=record.appliance,
         description=record.description,
@@ -179,9 +178,9 @@ def compose(
         golden_digest=record.golden_digest,
         created=created,
         source_date=datetime.fromtimestamp(record.source_date_epoch, UTC),
-        untested=untested,
-        tests_digest=tests_digest,
-        targets=tuple(targets),
+        untested=proof is None,
+        tests_digest=proof.results.tests_digest if proof else None,
+        targets=tuple(_target(target, proof) for target in record.targets),
         files=tuple(file for file, _source in files),
         packages=release_packages(record),
         languages=record.languages,
@@ -204,6 +203,10 @@ def compose(
         if paper.kind == "changelog":
             release = release.model_copy(update={"changelog": paper.data.decode()})
     return Composed(release.model_copy(update={"documents": tuple(documents)}), tuple(uploads))
+
+
+def _target(target: str, proof: Proof | None) -> TargetResult:
+    return proof.results.of(target) if proof else TargetResult(target=target, outcome="missing")
 
 
 def short(data: bytes) -> str:

@@ -12,6 +12,7 @@ from centralita.depot.places import open_place
 from centralita.depot.publish import VALID_DAYS, carry_out, list_release, make_plan, read_state
 from centralita.depot.pull import pull as pull_release
 from centralita.depot.record import newest
+from centralita.depot.results import gate
 from centralita.depot.verify import verify_folder
 from centralita.ground import ledger
 from centralita.ground.errors import CentralitaError
@@ -52,6 +53,7 @@ def publish_golden(
     """Release an image into a depot."""
     keys = needed_keys()
     place = open_place(to)
+    proof = None if untested else gate(golden.record, keys)
     with place.locked(), ledger.default().tempdir("publish-") as staging:
         with get_reporter().step("read the depot"):
             state = read_state(place, keys)
@@ -66,10 +68,7 @@ def publish_golden(
                 golden,
                 staging,
                 created=before.created if before else declared_now(),
-                untested=untested,
-                tests_digest=None,
-                targets=(),
-                results=(),
+                proof=proof,
                 previous=previous,
                 previous_golden=read_golden(place, previous) if previous else None,
             )

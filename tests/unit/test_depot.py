@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,23 +16,6 @@ from centralita.ground.errors import CentralitaError
 from tests.depot import NAME, image, publish
 
 pytestmark = pytest.mark.unit
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Folders of our own for output, cache and state."""
-    for variable in ("XDG_STATE_HOME", "XDG_CACHE_HOME", "CENTRALITA_OUTPUT"):
-        folder = tmp_path / variable.lower()
-        folder.mkdir()
-        monkeypatch.setenv(variable, str(folder))
-    monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
-    yield tmp_path
-
-
-@pytest.fixture
-def keys(home: Path) -> Keys:
-    """Throw-away keys."""
-    return make_keys()
 
 
 def test_keys_are_private_and_stay(home: Path) -> None:
