@@ -120,7 +120,24 @@ def _files(golden: Golden, folder: str) -> list[tuple[ReleaseFile, Path]]:
                 source,
             )
         )
-    return made
+    return _fingerprinted(made)
+
+
+def _fingerprinted(made: list[tuple[ReleaseFile, Path]]) -> list[tuple[ReleaseFile, Path]]:
+    """Add Incus's combined hashes, where its metadata is among the files."""
+    metadata = next((source for file, source in made if file.format == "incus.tar.xz"), None)
+    if metadata is None:
+        return made
+    found = []
+    for file, source in made:
+        if file.format in ("root.tar.xz", "qcow2"):
+            both = hashlib.sha256(metadata.read_bytes())
+            with source.open("rb") as stream:
+                while block := stream.read(BLOCK):
+                    both.update(block)
+            file = file.model_copy(update={"incus_fingerprint": both.hexdigest()})
+        found.append((file, source))
+    return found
 
 
 def _golden_record(record: GoldenRecord) -> bytes:

@@ -137,7 +137,8 @@ def verify_folder(folder: Path, key: str | None = None) -> Verified:
     releases = check.index(depot.index, required=True)
     for index in _neighbours(reader, depot, check):
         check.index(index, required=False)
-    paths = list(walk(reader.folder))
+    # The releases' own files first: an index may have the same bytes under a name that tells nobody anything.
+    paths = sorted(walk(reader.folder), key=lambda path: not path.is_relative_to(reader.folder / "releases"))
     total = sum(path.lstat().st_size for path in paths)
     with get_reporter().step("files", total=total) as step:
         for path in paths:

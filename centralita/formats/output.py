@@ -36,9 +36,7 @@ def add_formats(golden: Golden, names: tuple[str, ...]) -> Golden:
     with cache.lock(f"build-{golden.record.appliance}"):
         for file in files:
             _place(file.path, golden.folder / file.file)
-        entries = [
-            FormatEntry(format=f.format, file=f.file, size_bytes=f.size_bytes, sha256=f.sha256) for f in files
-        ]
+        entries = [FormatEntry(format=f.format, file=f.file, size_bytes=f.size_bytes, sha256=f.sha256) for f in files]
         # Another run may have added some meanwhile.
         before = load_record(record_path)
         kept = tuple(entry for entry in before.formats if entry.format not in wanted)

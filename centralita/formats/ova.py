@@ -60,9 +60,7 @@ OVF = """\
 
 def _item(**values: object) -> str:
     """Return an Item; DSP0243 wants its elements in the alphabet's order."""
-    lines = "".join(
-        f"        <rasd:{key}>{escape(str(value))}</rasd:{key}>\n" for key, value in sorted(values.items())
-    )
+    lines = "".join(f"        <rasd:{key}>{escape(str(value))}</rasd:{key}>\n" for key, value in sorted(values.items()))
     return f"      <Item>\n{lines}      </Item>\n"
 
 
