@@ -365,6 +365,19 @@ def undeploy(c: Context, clone: str, from_: str = "", purge: bool = False, progr
     take(clone, from_=from_, purge=purge)
 
 
+@task(
+    first="clone",
+    help={"clone": CLONE, "from": FROM, "purge": "remove its data too", "dry_run": "only say what would be done"},
+)
+def remove(
+    c: Context, clone: str, from_: str = "", purge: bool = False, dry_run: bool = False, progress: str = "auto"
+) -> None:
+    """Remove a clone, from its host too, and free its name, MAC and address; its data stay unless --purge."""
+    from centralita.desk.removing import remove as take
+
+    take(clone, from_=from_, purge=purge, dry_run=dry_run)
+
+
 @task(help={"json": "as JSON, for programs"})
 def status(c: Context, json: bool = False, progress: str = "auto") -> None:
     """List the clones, their hosts, and what they do there."""
@@ -385,7 +398,7 @@ def seed(c: Context, tenant: str, to: str = "", progress: str = "auto") -> None:
 
 
 namespace = Collection(
-    build, show, doctor, lock, run, clone, seed, deploy, undeploy, status, test, clean, keys, publish, pull
+    build, show, doctor, lock, run, clone, seed, deploy, undeploy, remove, status, test, clean, keys, publish, pull
 )
 namespace.add_task(list_, "list")
 tenants = Collection("tenant", check)

@@ -48,6 +48,18 @@ class Registry:
                     temporary.write_text(json.dumps(asdict(claim), indent=1) + "\n", encoding="utf-8")
                     temporary.replace(self.root / f"{claim.name}.json")
 
+    @contextmanager
+    def changing(self) -> Iterator[Registry]:
+        """Hold the registry while a clone is removed."""
+        with cache.lock("clones"):
+            yield self
+
+    def forget(self, name: str, folder: Path) -> None:
+        """Free what a clone has claimed; nothing happens where the name is another folder's."""
+        path = self.root / f"{name}.json"
+        if path.is_file() and Claim(**json.loads(path.read_text(encoding="utf-8"))).folder == str(folder):
+            path.unlink()
+
     def all(self) -> list[Claim]:
         """Return the clones that are there, by name."""
         found = (Claim(**json.loads(path.read_text(encoding="utf-8"))) for path in sorted(self.root.glob("*.json")))

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
+from centralita.clone.registry import Registry
 from centralita.ground import cache, ledger, paths
+from centralita.ground.errors import CentralitaError
 from centralita.ground.report import get_reporter
+from centralita.hosts.records import RECORD, read_clone
 
 
 def clean_orphans() -> list[str]:
@@ -20,11 +24,31 @@ def clean_orphans() -> list[str]:
     return released
 
 
+def overlays_of(folder: Path) -> list[str]:
+    """Return the names of the clones whose system disk is an overlay of an image in a folder."""
+    used = []
+    for claim in Registry().all():
+        # What is left of a removed clone, or of one that somebody removed by hand, is an overlay of nothing.
+        if (Path(claim.folder) / RECORD).is_file():
+            backing = read_clone(Path(claim.folder)).backing
+            if backing is not None and backing.resolve().is_relative_to(folder.resolve()):
+                used.append(claim.name)
+    return used
+
+
 def clean_caches(*, packages: bool, output: bool, dry_run: bool) -> int:
     """Empty the build cache (and package files, and output/ where asked); returns the bytes freed.
 
-    Identities of tenants are never touched.
+    Identities of tenants are never touched. Raises CentralitaError, and removes nothing, where clones are overlays of
+    golden images in output/.
     """
+    if output:
+        used = overlays_of(paths.output_dir())
+        if used:
+            raise CentralitaError(
+                f"clones are overlays of golden images in {paths.output_dir()}: {', '.join(used)}",
+                hint="invoke remove CLONE first; without --output only caches are emptied",
+            )
     reporter = get_reporter()
     folders = [paths.cache_dir() / "store"]
     if packages:
