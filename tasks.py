@@ -210,10 +210,12 @@ def provision(c: Context, tenant: str, to: str = "", progress: str = "auto") -> 
         "to": "the folder in which each clone gets a folder of its own",
         "from": "a depot's address (http(s)://… or a folder): clone its newest release instead of what was built here",
         "key": "with --from: the publisher's minisign public key, or a file with it",
-        "target": "kvm",
+        "target": "kvm, xen-pv, xen-pvh or xen-hvm",
+        "full": "a whole system disk instead of an overlay of the golden image; always so for Xen",
+        "disk_path": "for Xen: the system disk's path in dom0, with NAME for the clone's; its data disk is beside it",
         "data_mib": "size of the data disk (it takes what is written to it)",
         "network": "libvirt's network",
-        "bridge": "a bridge of the host, instead of a network of libvirt",
+        "bridge": "a bridge of the host, instead of a network of libvirt; for Xen xenbr0 unless named",
         "format": "files to import elsewhere, with commas: ova, vhdx, vhd, xva, vdi, oci, incus… (docs/formats.md)",
     },
 )
@@ -229,6 +231,8 @@ def clone(
     data_mib: int = 8192,
     network: str = "default",
     bridge: str = "",
+    full: bool = False,
+    disk_path: str = "/dev/pbx/NAME-system",
     format: str = "",
     progress: str = "auto",
 ) -> None:
@@ -251,6 +255,8 @@ def clone(
         data_mib=data_mib,
         network=network,
         bridge=bridge,
+        full=full,
+        disk_path=disk_path,
     )
 
 

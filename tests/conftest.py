@@ -12,6 +12,7 @@ from centralita.clone.identity import IdentityStore
 from centralita.image.build import Golden, build
 from centralita.lab.guest import Guest, powered_on, prepare
 from centralita.lab.sip import SipAnswer
+from centralita.lab.xen.lab import XenGuest
 from centralita.spec.tenant import Tenant, load_tenant
 from tests.matrix import ABOUT, TARGET, show_matrix
 from tests.results import PROOF, remember_golden
@@ -71,7 +72,7 @@ class Boot:
 class Pbx:
     """The shared clone. Tests may call through it and look at it; they leave it as they found it."""
 
-    guest: Guest
+    guest: Guest | XenGuest
     boot: Boot
 
     @property
@@ -95,6 +96,15 @@ class Pbx:
         return self.guest.ssh.run(f"asterisk -rx '{command}'").stdout
 
 
+def just_booted(guest: Guest | XenGuest, answer: SipAnswer) -> Pbx:
+    """Wait for the line that the system prints when it is up, and see what is true of it then."""
+    guest.machine.wait_console(r"^centralita: up, tenant duo$", timeout_s=BOOT_S)
+    log = guest.ssh.run("cat /var/log/asterisk/messages.log").stdout
+    lines = guest.ssh.run("cat /proc/meminfo").stdout.splitlines()
+    meminfo = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines)}
+    return Pbx(guest, Boot(answer, log, meminfo, guest.ssh.run("free -k").stdout))
+
+
 @pytest.fixture(scope="session")
 def golden(request: pytest.FixtureRequest) -> Golden:
     """The golden image: built, or taken from the cache."""
@@ -116,9 +126,5 @@ def pbx(golden: Golden, duo: Tenant, tmp_path_factory: pytest.TempPathFactory) -
     prepared = prepare(golden, duo, workdir, IdentityStore(workdir / "identities"))
     with powered_on(prepared) as guest:
         answer = guest.machine.wait_sip(guest.address, timeout_s=BOOT_S)
-        guest.machine.wait_console(r"^centralita: up, tenant duo$", timeout_s=BOOT_S)
-        log = guest.ssh.run("cat /var/log/asterisk/messages.log").stdout
-        lines = guest.ssh.run("cat /proc/meminfo").stdout.splitlines()
-        meminfo = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines)}
-        yield Pbx(guest, Boot(answer, log, meminfo, guest.ssh.run("free -k").stdout))
+        yield just_booted(guest, answer)
         guest.machine.powerdown()

@@ -11,6 +11,15 @@ from pathlib import Path
 from xml.etree import ElementTree as Xml
 
 from centralita.clone.make import Clone
+from centralita.clone.xl import XenTarget, XlConfig
+
+DISK_PATH = "/dev/pbx/NAME-system"
+XEN_BRIDGE = "xenbr0"
+# How libvirt's Xen driver names the kinds of guests (https://libvirt.org/drvxen.html), and who boots them.
+_XEN_KINDS: dict[XenTarget, tuple[str, str]] = {
+    "xen-pv": ("xenpv", "linux"), "xen-pvh": ("xenpvh", "xenpvh"), "xen-hvm": ("xenfv", "hvm"),
+}  # fmt: skip
+HVMLOADER = "/usr/lib/xen-4.17/boot/hvmloader"
 
 
 @dataclass(frozen=True)
@@ -21,6 +30,8 @@ class Hardware:
     vcpus: int
     network: str = "default"
     bridge: str = ""
+    # The path of a Xen guest's system disk in dom0; NAME is the clone's.
+    disk_path: str = DISK_PATH
 
 
 def domain_xml(clone: Clone, hardware: Hardware) -> str:
@@ -63,6 +74,64 @@ def domain_xml(clone: Clone, hardware: Hardware) -> str:
     return Xml.tostring(domain, encoding="unicode") + "\n"
 
 
+def xl_config(clone: Clone, target: XenTarget, hardware: Hardware) -> XlConfig:
+    """Return the domain's xl.cfg. Raises CentralitaError for a disk's path that cannot stand there."""
+    system = hardware.disk_path.replace("NAME", clone.name)
+    data = f"{system.removesuffix('-system')}-data" if clone.data is not None else ""
+    return XlConfig(
+        target=target,
+        name=clone.name,
+        uuid=clone.uuid,
+        mac=clone.mac,
+        disk=system,
+        data=data,
+        memory_mib=hardware.memory_mib,
+        vcpus=hardware.vcpus,
+        bridge=hardware.bridge or XEN_BRIDGE,
+    )
+
+
+def xen_xml(config: XlConfig) -> str:
+    """Return the same domain for libvirt's Xen driver (xen:///system)."""
+    machine, kind = _XEN_KINDS[config.target]
+    hvm = config.target == "xen-hvm"
+    domain = Xml.Element("domain", type="xen")
+    _text(domain, "name", config.name)
+    _text(domain, "uuid", config.uuid)
+    _text(domain, "memory", str(config.memory_mib), unit="MiB")
+    _text(domain, "vcpu", str(config.vcpus))
+    if not hvm:
+        _text(domain, "bootloader", "pygrub")
+    system = Xml.SubElement(domain, "os")
+    _text(system, "type", kind, arch="x86_64", machine=machine)
+    if hvm:
+        _text(system, "loader", HVMLOADER, type="rom")
+        Xml.SubElement(system, "boot", dev="hd")
+        Xml.SubElement(Xml.SubElement(domain, "features"), "acpi")
+    Xml.SubElement(domain, "clock", offset="utc")
+    _text(domain, "on_poweroff", "destroy")
+    _text(domain, "on_reboot", "restart")
+    _text(domain, "on_crash", "restart")
+    devices = Xml.SubElement(domain, "devices")
+    for letter, path in zip("ab", filter(None, (config.disk, config.data)), strict=False):
+        disk = Xml.SubElement(devices, "disk", type="block", device="disk")
+        Xml.SubElement(disk, "driver", name="phy", type="raw")
+        Xml.SubElement(disk, "source", dev=path)
+        Xml.SubElement(disk, "target", dev=f"{'hd' if hvm else 'xvd'}{letter}", bus="ide" if hvm else "xen")
+    card = Xml.SubElement(devices, "interface", type="bridge")
+    Xml.SubElement(card, "mac", address=config.mac)
+    Xml.SubElement(card, "source", bridge=config.bridge)
+    if hvm:
+        Xml.SubElement(card, "model", type="e1000")
+        serial = Xml.SubElement(devices, "serial", type="pty")
+        Xml.SubElement(serial, "target", port="0")
+    else:
+        console = Xml.SubElement(devices, "console", type="pty")
+        Xml.SubElement(console, "target", type="xen", port="0")
+    Xml.indent(domain)
+    return Xml.tostring(domain, encoding="unicode") + "\n"
+
+
 def qemu_script(clone: Clone, hardware: Hardware) -> str:
     """Return a shell script that runs the clone with QEMU on this host, by the user's network or a bridge of his."""
     net = f"bridge,id=net0,br={hardware.bridge}" if hardware.bridge else "user,id=net0"
@@ -78,7 +147,7 @@ def qemu_script(clone: Clone, hardware: Hardware) -> str:
 
 
 def _disks(clone: Clone) -> list[tuple[Path, str]]:
-    disks = [(clone.disk, "qcow2")]
+    disks = [(clone.disk, "raw" if clone.backing is None else "qcow2")]
     if clone.data is not None:
         disks.append((clone.data, "raw"))
     return disks

@@ -25,6 +25,7 @@ from centralita.image.record import GoldenRecord
 from centralita.spec.tenant import Tenant
 
 SYSTEM_DISK = "system.qcow2"
+RAW_DISK = "system.raw"
 RECORD = "clone.json"
 
 
@@ -42,12 +43,15 @@ class Golden(Protocol):
 
 @dataclass(frozen=True)
 class Clone:
-    """A clone's record (``clone.json``). It holds no secret. Paths are absolute."""
+    """A clone's record (``clone.json``). It holds no secret. Paths are absolute.
+
+    ``backing`` is the golden image of which the disk is an overlay; None: the disk is a whole one, ``system.raw``.
+    """
 
     name: str
     folder: Path
     disk: Path
-    backing: Path
+    backing: Path | None
     golden_digest: str
     appliance: str
     version: str
@@ -56,6 +60,7 @@ class Clone:
     address: str | None
     created: str
     data: Path | None = None
+    target: str = "kvm"
 
     def as_json(self) -> str:
         """Return the record's text."""
@@ -86,11 +91,14 @@ def make_clones(
     *,
     data_mib: int = 0,
     define: Callable[[Clone], Mapping[str, str]] | None = None,
+    target: str = "kvm",
+    full: bool = False,
 ) -> tuple[list[Clone], Injected]:
     """Make many clones with one launch of libguestfs; ``wanted`` are tenants, their folders and further files.
 
     With ``data_mib`` each has a data disk too; one that a removed clone has left in the folder is used again.
-    ``define`` returns more files of a clone's folder by name.
+    ``define`` returns more files of a clone's folder by name. With ``full``, and for Xen, whose xl would need more of
+    dom0 for an overlay, the system disk is a whole one, raw and sparse.
 
     All are made beside their places first, so that an error leaves none. Returns the clones in order, and the times.
     """
@@ -116,6 +124,10 @@ def make_clones(
             overlay.chmod(0o600)  # the tenant's secrets are in it
             work.append((overlay, files))
         times = inject(work)
+        whole = full or target != "kvm"
+        if whole:
+            for overlay, _written in work:
+                _flatten(overlay)
         clones = []
         for (tenant, dest, identity, _files, phones), (overlay, _written) in zip(prepared, work, strict=True):
             address = tenant.network.address
@@ -125,8 +137,8 @@ def make_clones(
             clone = Clone(
                 name=tenant.name,
                 folder=dest,
-                disk=dest / SYSTEM_DISK,
-                backing=backing,
+                disk=dest / (RAW_DISK if whole else SYSTEM_DISK),
+                backing=None if whole else backing,
                 golden_digest=golden.record.golden_digest,
                 appliance=golden.record.appliance,
                 version=golden.record.full_version,
@@ -135,6 +147,7 @@ def make_clones(
                 address=None if address is None else str(address.ip),
                 created=datetime.now(UTC).isoformat(timespec="seconds"),
                 data=dest / DATA_DISK if data_mib or kept else None,
+                target=target,
             )
             for name, text in define(clone).items() if define is not None else ():
                 path = overlay.parent / name
@@ -147,6 +160,14 @@ def make_clones(
         for clone, (overlay, _written) in zip(clones, work, strict=True):
             place(overlay.parent, clone.folder)
     return clones, times
+
+
+def _flatten(overlay: Path) -> None:
+    """Make a whole disk of an overlay, with its holes, and let the overlay go."""
+    raw = overlay.with_name(RAW_DISK)
+    raw.touch(mode=0o600)
+    run(["qemu-img", "convert", "-f", "qcow2", "-O", "raw", "-S", "4k", overlay, raw])
+    overlay.unlink()
 
 
 def remove_clone(folder: Path, *, keep_data: bool = False) -> None:

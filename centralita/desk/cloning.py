@@ -6,17 +6,19 @@ import glob
 import json
 import time
 from pathlib import Path
+from typing import Literal
 
-from centralita.clone.definitions import Hardware, domain_xml, qemu_script
+from centralita.clone.definitions import DISK_PATH, Hardware, domain_xml, qemu_script, xen_xml, xl_config
 from centralita.clone.identity import IdentityStore
 from centralita.clone.make import RECORD, Clone, make_clones
 from centralita.clone.registry import Claim, Registry
+from centralita.clone.xl import XenTarget
 from centralita.ground.errors import CentralitaError, Problem, SpecError
 from centralita.ground.report import get_reporter
 from centralita.image.build import Golden, latest
 from centralita.spec.tenant import Tenant, load_tenant
 
-TARGETS = ("kvm",)
+TARGETS: tuple[XenTarget | Literal["kvm"], ...] = ("kvm", "xen-pv", "xen-pvh", "xen-hvm")
 
 
 def tenants_of(one: str, many: str) -> list[Tenant]:
@@ -60,19 +62,24 @@ def clone(
     network: str,
     bridge: str,
     golden: Golden | None = None,
+    full: bool = False,
+    disk_path: str = DISK_PATH,
 ) -> list[Clone]:
     """Make the clones in ``to``/NAME; all of them or, where something is refused, none.
 
     They are made of *golden*, else of the last built image.
     """
-    if target not in TARGETS:
-        raise CentralitaError(f"there are no clones for {target} yet", hint=f"one of {', '.join(TARGETS)}")
+    chosen = next((known for known in TARGETS if known == target), None)
+    if chosen is None:
+        raise CentralitaError(f"there are no clones for {target}", hint=f"one of {', '.join(TARGETS)}")
     reporter = get_reporter()
     wanted = tenants_of(tenant, tenants)
+    if len(wanted) > 1 and "NAME" not in disk_path:
+        raise CentralitaError(f"--disk-path {disk_path} is one path for all", hint="write NAME where the clone's goes")
     golden = golden or latest(appliance)
     store = IdentityStore()
     folders = [Path(to).absolute() / item.name for item in wanted]
-    hardware = Hardware(golden.record.memory_mib, golden.record.vcpus, network, bridge)
+    hardware = Hardware(golden.record.memory_mib, golden.record.vcpus, network, bridge, disk_path)
     started = time.monotonic()
     with reporter.step("identities", total=len(wanted)) as step:
         claims = []
@@ -83,6 +90,9 @@ def clone(
             step.advance(1)
 
     def define(made: Clone) -> dict[str, str]:
+        if chosen != "kvm":
+            config = xl_config(made, chosen, hardware)
+            return {"xl.cfg": config.text(), "domain.xml": xen_xml(config)}
         return {"domain.xml": domain_xml(made, hardware), "run-qemu": qemu_script(made, hardware)}
 
     with Registry().claimed(claims), reporter.step("clones") as step:
@@ -90,7 +100,7 @@ def clone(
         # A batch that was interrupted is finished by the same command.
         left = [pair for pair in pairs if not (tenants and _is_clone(pair[1], golden.record.golden_digest))]
         items = [(item, folder, ()) for item, folder in left]
-        clones, times = make_clones(golden, items, store, data_mib=data_mib, define=define)
+        clones, times = make_clones(golden, items, store, data_mib=data_mib, define=define, target=target, full=full)
         if clones:
             step.note(f"libguestfs started in {times.launch_s:.1f} s, {sum(times.disk_s) / len(clones):.2f} s a clone")
         if len(left) < len(pairs):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import sys
 
+from centralita.clone.xl import XEN_TARGETS
 from centralita.ground import paths
 from centralita.ground.errors import CentralitaError
-from centralita.lab.xen.config import XEN_TARGETS
 
 WORKERS = 2
 TARGETS = ("kvm", *XEN_TARGETS)

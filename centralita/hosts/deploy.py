@@ -155,8 +155,11 @@ class _Deployment:
     def _disks(self, *, running: bool) -> None:
         clone, shell = self.clone, self.shell
         golden = self._golden()
-        if golden is None:
-            raise CentralitaError(f"{clone.disk} is no overlay", hint="deploy knows overlays of golden images only")
+        if golden is None and clone.target != "kvm":
+            raise CentralitaError(
+                f"the disks of {clone.name} are block devices of its host, which deploy does not write",
+                hint=f"write {clone.disk} to the path in xl.cfg, then xl create (docs/xen.md)",
+            )
         system, record = self.place / clone.disk.name, self.place / "clone.json"
         known = shell.read(record)
         if known != clone.text or not shell.exists(system):
@@ -178,14 +181,15 @@ class _Deployment:
         if known != clone.text:
             self._do("write the clone's record", lambda: shell.write(record, clone.text))
 
-    def _copy_system(self, golden: PurePosixPath, system: PurePosixPath, *, keep: bool) -> None:
+    def _copy_system(self, golden: PurePosixPath | None, system: PurePosixPath, *, keep: bool) -> None:
         shell = self.shell
         shell.make_folder(self.place.parent, 0o755)
         # Whoever runs the machine (libvirt's user) has to get in; the disks themselves are 0600.
         shell.make_folder(self.place, 0o711)
         with shell.staged(self.clone.disk, self.place) as staged:
-            shell.run(["qemu-img", "rebase", "-u", "-f", "qcow2", "-F", "qcow2", "-b", golden, staged])
-            self._check_chain(staged, golden)
+            if golden is not None:
+                shell.run(["qemu-img", "rebase", "-u", "-f", "qcow2", "-F", "qcow2", "-b", golden, staged])
+                self._check_chain(staged, golden)
             shell.run(["chmod", "0600", "--", staged])
             if keep:
                 shell.run(["mv", "-f", "--", system, f"{system}.old"])

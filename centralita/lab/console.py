@@ -16,6 +16,11 @@ FAILURE_SIGNS: tuple[tuple[str, str], ...] = (
     (r"VFS: (?:Unable to mount root|Cannot open root)[^\r\n]*", "the kernel found no root file system"),
     (r"You are in (?:emergency|rescue) mode|Entering emergency mode", "systemd fell into emergency mode"),
     (r"\(initramfs\) ?$|Gave up waiting for root[^\r\n]*", "the initramfs found no root file system"),
+    (r"centralita: the initramfs has no driver for the disk[^\r\n]*", "the initramfs lacks the disk's driver"),
+    (r"centralita: no disk holds the root file system[^\r\n]*", "the initramfs found no root file system"),
+    # A menu that cannot be read leaves GRUB at its prompt, where nobody will type.
+    (r"error: (?:syntax error|Incorrect command|you need to load the kernel first)[^\r\n]*", "GRUB's menu is broken"),
+    (r"^grub> ?$", "GRUB waits at its prompt: its menu has no entry, or is not there"),
     (r"grub rescue>|Entering rescue mode\.\.\.", "GRUB fell into its rescue shell"),
     (r"error: not xen image[^\r\n]*", "GRUB's Xen loader does not know the kernel's compression"),
     # Debian's GRUB for Xen guests looks for an image of its own first, and goes on without.

@@ -1,6 +1,6 @@
 """The matrix of targets and checks: which of the tests passed on which hypervisor, for one golden image.
 
-Kept as JSON beside what was built, and shown as a table.
+Kept as JSON and as a page beside what was built, and shown as a table.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from html import escape
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +20,12 @@ from centralita.ground.errors import CentralitaError
 Outcome = Literal["passed", "failed", "skipped"]
 MARKS: dict[Outcome, str] = {"passed": "ok", "failed": "FAILED", "skipped": "skipped"}
 SCHEMA = 1
+STYLE = (
+    "body{font:15px sans-serif;margin:2em}table{border-collapse:collapse;margin:1em 0}"
+    "th{text-align:left;font-weight:400}"
+    "td,th{padding:.2em .7em;border-bottom:1px solid #ddd}.passed{background:#dff0d8}.failed{background:#f2b8b5}"
+    ".skipped{background:#fff3cd}.fact{color:#555}"
+)
 
 
 @dataclass(frozen=True)
@@ -65,12 +72,39 @@ class Matrix:
             table.add_row(check, *("-" if cell is None else MARKS[cell.outcome] for cell in cells))
         names = dict.fromkeys(name for cell in self.cells for name in cell.facts)
         for name in names:
-            values = []
-            for target in self.targets:
-                found = [cell.facts[name] for cell in self.cells if cell.target == target and name in cell.facts]
-                values.append(str(found[0]) if found else "-")
+            values = [self.fact(target, name) for target in self.targets]
             table.add_row(f"  {name}", *values)
         return table
+
+    def as_html(self) -> str:
+        """The matrix as a page of its own, which needs nothing else: a row a check, then what was measured."""
+        rows = []
+        for check in self.checks:
+            cells = [self.cell(target, check) for target in self.targets]
+            marks = [("none", "-") if cell is None else (cell.outcome, MARKS[cell.outcome]) for cell in cells]
+            rows.append((check, "", marks))
+        for name in dict.fromkeys(name for cell in self.cells for name in cell.facts):
+            rows.append((name, "fact", [("fact", self.fact(target, name)) for target in self.targets]))
+        about = "".join(
+            f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in self.about.items()
+        )
+        head = "".join(f"<th>{escape(target)}</th>" for target in self.targets)
+        body = "\n".join(
+            f'<tr class="{kind}"><th>{escape(title)}</th>'
+            + "".join(f'<td class="{mark}">{escape(text)}</td>' for mark, text in marks)
+            + "</tr>"
+            for title, kind, marks in rows
+        )
+        return (
+            f'<!DOCTYPE html>\n<html lang="en"><meta charset="utf-8"><title>Targets</title>\n<style>{STYLE}</style>\n'
+            f"<h1>One disk on each target</h1>\n<table>{about}</table>\n"
+            f"<table><tr><th></th>{head}</tr>\n{body}</table>\n</html>\n"
+        )
+
+    def fact(self, target: str, name: str) -> str:
+        """What was measured on a target, a dash where nothing was."""
+        found = [cell.facts[name] for cell in self.cells if cell.target == target and name in cell.facts]
+        return str(found[0]) if found else "-"
 
     def as_json(self) -> str:
         """The matrix as a JSON document."""
@@ -84,11 +118,12 @@ def matrix_path(appliance: str) -> Path:
 
 
 def write_matrix(matrix: Matrix, path: Path) -> None:
-    """Write it whole, or not at all."""
+    """Write it, and the page of the same name beside it: each whole, or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(matrix.as_json(), encoding="utf-8")
-    part.rename(path)
+    for target, text in ((path.with_suffix(".html"), matrix.as_html()), (path, matrix.as_json())):
+        part = target.with_name(f".{target.name}.part")
+        part.write_text(text, encoding="utf-8")
+        part.rename(target)
 
 
 def load_matrix(path: Path) -> Matrix:

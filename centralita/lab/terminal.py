@@ -1,4 +1,4 @@
-"""A terminal on a machine's serial console: keys go to the guest as they are, Ctrl-] comes back."""
+"""A terminal on a machine's console: keys go to the guest as they are, Ctrl-] comes back."""
 
 from __future__ import annotations
 
@@ -7,17 +7,31 @@ import select
 import sys
 import termios
 import tty
-
-from centralita.lab.machine import Machine
+from contextlib import AbstractContextManager
+from typing import Protocol
 
 LEAVE = b"\x1d"  # Ctrl-], as in telnet and virsh
 POLL_S = 0.5
 
 
-def attach(machine: Machine) -> None:
-    """Connect this process's terminal with the serial console until Ctrl-] or the machine's end."""
+class Consoled(Protocol):
+    """A machine, or a domain, with a console."""
+
+    @property
+    def running(self) -> bool:
+        """Whether it is there."""
+
+    def send(self, keys: str | bytes) -> None:
+        """Type on its console."""
+
+    def console_to(self, descriptor: int) -> AbstractContextManager[None]:
+        """While inside, what its console says is also written to `descriptor`."""
+
+
+def attach(machine: Consoled) -> None:
+    """Connect this process's terminal with the console until Ctrl-] or the machine's end."""
     inlet, outlet = sys.stdin.fileno(), sys.stdout.fileno()
-    os.write(outlet, b"Serial console; Ctrl-] leaves it, and the machine goes on.\r\n")
+    os.write(outlet, b"Console; Ctrl-] leaves it, and the machine goes on.\r\n")
     before = termios.tcgetattr(inlet)
     tty.setraw(inlet)
     try:

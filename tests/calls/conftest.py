@@ -18,7 +18,8 @@ def phones(pbx: Pbx, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Phone
         yield agent
 
 
-def _registered(pbx: Pbx, phones: Phones, number: str) -> Phone:
+def registered(pbx: Pbx, phones: Phones, number: str) -> Phone:
+    """A phone of the tenant's that the PBX has accepted."""
     phone = phones.add(number, registrar=pbx.guest.address, secret=pbx.secret(number))
     answer = phone.wait_registered()
     assert (answer.code, answer.active) == (200, True)
@@ -28,13 +29,13 @@ def _registered(pbx: Pbx, phones: Phones, number: str) -> Phone:
 @pytest.fixture(scope="session")
 def anna(pbx: Pbx, phones: Phones) -> Phone:
     """The phone of extension 101, registered."""
-    return _registered(pbx, phones, "101")
+    return registered(pbx, phones, "101")
 
 
 @pytest.fixture(scope="session")
 def ben(pbx: Pbx, phones: Phones) -> Phone:
     """The phone of extension 102, registered."""
-    return _registered(pbx, phones, "102")
+    return registered(pbx, phones, "102")
 
 
 @pytest.fixture(autouse=True)

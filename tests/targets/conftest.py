@@ -6,22 +6,39 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
+import testinfra
+import testinfra.host
 
+from centralita.clone.definitions import Hardware as Given
+from centralita.clone.definitions import xl_config
 from centralita.clone.identity import IdentityStore
+from centralita.clone.make import Clone, make_clones
+from centralita.clone.xl import XEN_TARGETS
 from centralita.ground.run import run
 from centralita.image.build import Golden
-from centralita.lab.guest import Guest, Prepared, powered_on, prepare
+from centralita.lab.guest import Guest, Hardware, Prepared, powered_on, prepare
+from centralita.lab.phones import Phone, Phones
 from centralita.lab.sip import SipAnswer
-from centralita.lab.xen.config import XEN_TARGETS
 from centralita.lab.xen.domain import XenDomain
 from centralita.lab.xen.lab import XenGuest, XenLab, xen_lab
+from centralita.lab.xen.qemu import GuestDisk
 from centralita.spec.tenant import Tenant
+from tests.calls.conftest import registered, wavs
+from tests.conftest import Pbx, just_booted
 from tests.matrix import ABOUT, TARGET
+from tests.targets.spoiled import spoiled_disks
+
+__all__ = ["wavs"]
 
 BOOT_S = 420.0
 # One loader for each kind of guest that boots in a minute or two; the others by --target.
 QUICK = ("xen-pv", "xen-pvh")
 TARGETS = ("kvm", *XEN_TARGETS)
+KVM_ROWS = ("kvm-bios", "kvm-uefi")
+# Where saved guests go: a block device, as an admin's logical volume would be.
+SAVED = "/dev/centralita/saved"
+# By so much the guests' disks are larger than the golden one, as a logical volume may be.
+GROW_MIB = 256
 AnyGuest = Guest | XenGuest
 Record = Callable[[str, object], None]
 
@@ -34,7 +51,8 @@ def selected(config: pytest.Config) -> tuple[str, ...]:
 
 def rows(config: pytest.Config) -> tuple[str, ...]:
     """Of these, the ones that boot: test_xen_failures.py says why the other one does not."""
-    return tuple(target for target in selected(config) if target != "xen-pvgrub")
+    booting = [target for target in selected(config) if target != "xen-pvgrub"]
+    return tuple(row for target in booting for row in (KVM_ROWS if target == "kvm" else (target,)))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -51,24 +69,48 @@ def prepared(golden: Golden, duo: Tenant, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture(scope="session")
-def lab(prepared: Prepared, pytestconfig: pytest.Config) -> Iterator[XenLab]:
+def for_xen(prepared: Prepared) -> Clone:
+    """What `invoke clone --target xen-pvh` makes of the same tenant: whole disks, and an xl.cfg that names them."""
+    record = prepared.golden.record
+    given = Given(record.memory_mib, record.vcpus)
+
+    def define(clone: Clone) -> dict[str, str]:
+        return {"xl.cfg": xl_config(clone, "xen-pvh", given).text()}
+
+    store = IdentityStore(prepared.workdir / "identities")
+    wanted = [(prepared.tenant, prepared.workdir / "clones" / prepared.tenant.name, ())]
+    return make_clones(prepared.golden, wanted, store, data_mib=64, define=define, target="xen-pvh")[0][0]
+
+
+@pytest.fixture(scope="session")
+def lab(prepared: Prepared, for_xen: Clone, pytestconfig: pytest.Config) -> Iterator[XenLab]:
     """The Xen host."""
     wanted = selected(pytestconfig)
     # Tests of what goes wrong need these, whichever are asked for.
     targets = [target for target in XEN_TARGETS if target in wanted or target in ("xen-pv", "xen-pvgrub")]
-    with xen_lab(prepared, targets, prepared.workdir / "host") as ready:
+    saved = prepared.workdir / "saved.qcow2"
+    run(["qemu-img", "create", "-q", "-f", "qcow2", saved, f"{2 * prepared.golden.record.memory_mib}M"])
+    disks = [*spoiled_disks(prepared, prepared.workdir), GuestDisk("saved", saved, SAVED)]
+    for kind, disk in (("system", for_xen.disk), ("data", for_xen.data)):
+        assert disk is not None
+        overlay = prepared.workdir / f"for-xen-{kind}.qcow2"
+        run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", disk, overlay])
+        disks.append(GuestDisk(f"pbx-{kind}", overlay, f"/dev/pbx/{for_xen.name}-{kind}"))
+    with xen_lab(prepared, targets, prepared.workdir / "host", more_disks=disks, grow_mib=GROW_MIB) as ready:
         yield ready
 
 
 @pytest.fixture(scope="session")
 def booted(request: pytest.FixtureRequest, prepared: Prepared, target: str) -> Iterator[tuple[AnyGuest, SipAnswer]]:
     """The clone on one target, when it has answered its first SIP request."""
-    if target == "kvm":
+    if target in KVM_ROWS:
         # The clone's disk is the Xen overlays' backing file: this machine has an overlay of its own, too.
-        overlay = prepared.workdir / "kvm.qcow2"
+        overlay = prepared.workdir / f"{target}.qcow2"
         run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", prepared.clone.disk, overlay])
         overlay.chmod(0o600)
-        with powered_on(replace(prepared, clone=replace(prepared.clone, disk=overlay))) as machine:
+        own = replace(prepared, clone=replace(prepared.clone, disk=overlay))
+        hardware = Hardware(firmware="uefi" if target == "kvm-uefi" else "bios")
+        with powered_on(own, hardware, name=target) as machine:
             yield machine, machine.machine.wait_sip(machine.address, timeout_s=BOOT_S)
         return
     lab: XenLab = request.getfixturevalue("lab")
@@ -80,6 +122,37 @@ def booted(request: pytest.FixtureRequest, prepared: Prepared, target: str) -> I
 def guest(booted: tuple[AnyGuest, SipAnswer]) -> AnyGuest:
     """The running clone."""
     return booted[0]
+
+
+@pytest.fixture(scope="session")
+def pbx(booted: tuple[AnyGuest, SipAnswer]) -> Pbx:
+    """The same, for the checks that are made of every clone."""
+    return just_booted(*booted)
+
+
+@pytest.fixture(scope="session")
+def host(pbx: Pbx) -> testinfra.host.Host:
+    """The clone as testinfra sees it."""
+    return testinfra.get_host(f"ssh://{pbx.guest.ssh.host}", ssh_config=str(pbx.guest.ssh.config), timeout=180)
+
+
+@pytest.fixture(scope="session")
+def phones(pbx: Pbx, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Phones]:
+    """The phone agent beside the clone."""
+    with Phones(pbx.guest.network, workdir=tmp_path_factory.mktemp("phones")) as agent:
+        yield agent
+
+
+@pytest.fixture(scope="session")
+def anna(pbx: Pbx, phones: Phones) -> Phone:
+    """The phone of extension 101, registered."""
+    return registered(pbx, phones, "101")
+
+
+@pytest.fixture(scope="session")
+def ben(pbx: Pbx, phones: Phones) -> Phone:
+    """The phone of extension 102, registered."""
+    return registered(pbx, phones, "102")
 
 
 @pytest.fixture(autouse=True)
@@ -101,10 +174,11 @@ def about(
     machine = booted[0].machine
     emulator = machine.host if isinstance(machine, XenDomain) else machine
     record_property("accelerator", emulator.accelerator.name)
+    record_property("golden_digest", record.golden_digest[:12])
     version = emulator.qmp("query-version")
     assert isinstance(version, dict)
     record_property("qemu", version["package"] or ".".join(map(str, version["qemu"].values())))
-    if target != "kvm":
+    if target not in KVM_ROWS:
         lab: XenLab = request.getfixturevalue("lab")
         info = dict(line.split(":", 1) for line in lab.host.xl("info").stdout.splitlines() if ":" in line)
         info = {name.strip(): value.strip() for name, value in info.items()}

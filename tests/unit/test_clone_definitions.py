@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 from pathlib import Path
 from xml.etree import ElementTree as Xml
 
 import pytest
 
-from centralita.clone.definitions import Hardware, domain_xml, qemu_script
+from centralita.clone.definitions import Hardware, domain_xml, qemu_script, xen_xml, xl_config
 from centralita.clone.make import Clone
 from centralita.clone.registry import Claim, Registry
+from centralita.clone.xl import XenTarget
 from centralita.desk.cloning import tenants_of
 from centralita.ground.errors import CentralitaError, SpecError
+from centralita.ground.run import run
 
 pytestmark = pytest.mark.unit
 
@@ -43,6 +46,42 @@ def test_a_domain_has_the_clone_s_identity_and_disks() -> None:
     bridged = Xml.fromstring(domain_xml(made(folder, data=False), Hardware(512, 2, bridge="br0")))
     assert bridged.find("devices/interface[@type='bridge']/source[@bridge='br0']") is not None
     assert len(bridged.findall("devices/disk")) == 1
+
+
+XEN: tuple[XenTarget, ...] = ("xen-pv", "xen-pvh", "xen-hvm")
+
+
+@pytest.mark.parametrize("target", XEN)
+def test_a_domain_of_xen_is_one_in_both_forms(target: XenTarget, tmp_path: Path) -> None:
+    clone = dataclasses.replace(made(tmp_path), disk=tmp_path / "system.raw", backing=None, target=target)
+    config = xl_config(clone, target, Hardware(512, 2))
+    text = config.text()
+    first = "hda" if target == "xen-hvm" else "xvda"
+    assert f'"format=raw, vdev={first}, access=rw, target=/dev/pbx/acme-system"' in text
+    assert "target=/dev/pbx/acme-data" in text and f'uuid = "{UUID}"' in text and f"mac={MAC}, bridge=xenbr0" in text
+    assert "/etc/xen/auto/acme.cfg" in text and 'on_crash = "restart"' in text
+    xml = tmp_path / "domain.xml"
+    xml.write_text(xen_xml(config))
+    run(["virt-xml-validate", xml, "domain"])
+    root = Xml.fromstring(xml.read_text())
+    assert [source.get("dev") for source in root.findall("devices/disk/source")] == [
+        "/dev/pbx/acme-system",
+        "/dev/pbx/acme-data",
+    ]
+    assert (root.findtext("uuid"), root.get("type")) == (UUID, "xen")
+
+
+@pytest.mark.parametrize("path", ['/dev/pbx/NAME", "x', "/dev/a b", "relative", "/dev/a,b", "/dev/ñ", "/dev/a\nb"])
+def test_a_path_that_could_break_out_of_xl_cfg_is_refused(path: str, tmp_path: Path) -> None:
+    with pytest.raises(CentralitaError, match="cannot be a disk's path"):
+        xl_config(made(tmp_path), "xen-pv", Hardware(512, 1, disk_path=path))
+
+
+def test_a_whole_disk_is_raw() -> None:
+    whole = dataclasses.replace(made(Path("/srv")), disk=Path("/srv/system.raw"), backing=None)
+    root = Xml.fromstring(domain_xml(whole, Hardware(512, 1)))
+    assert [driver.get("type") for driver in root.findall("devices/disk/driver")] == ["raw", "raw"]
+    assert "format=raw" in qemu_script(whole, Hardware(512, 1))
 
 
 def test_the_qemu_script_is_one_command_with_quoted_paths() -> None:

@@ -76,6 +76,18 @@ def test_a_clone_is_an_overlay_and_a_record(
     assert not clone.folder.exists()
 
 
+def test_a_whole_disk_needs_no_golden_image(
+    tmp_path: Path, golden: Golden, store: IdentityStore, injected: list[tuple[Path, Sequence[GuestFile]]]
+) -> None:
+    clone = make_clones(golden, [(tenant(), tmp_path / "acme", ())], store, target="xen-pv")[0][0]
+    assert sorted(path.name for path in clone.folder.iterdir()) == ["clone.json", "system.raw"]
+    described = json.loads(run(["qemu-img", "info", "-f", "raw", "--output=json", clone.disk]).stdout)
+    assert described["virtual-size"] == 8 * 2**20 and "backing-filename" not in described
+    assert described["actual-size"] < 2**16 and clone.disk.stat().st_mode & 0o777 == 0o600
+    record = json.loads((clone.folder / "clone.json").read_text())
+    assert (record["target"], record["backing"]) == ("xen-pv", None)
+
+
 def test_an_error_leaves_nothing(
     tmp_path: Path, golden: Golden, store: IdentityStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 
+from centralita.clone.xl import XEN_TARGETS, XenTarget, XlConfig
 from centralita.ground.errors import CentralitaError
 from centralita.lab.console import ConsoleText
 from centralita.lab.matrix import Cell, Matrix, load_matrix, write_matrix
 from centralita.lab.xen import qemu as xen_qemu
 from centralita.lab.xen.channel import Channel
-from centralita.lab.xen.config import XEN_TARGETS, XenTarget, XlConfig, lab_overrides
+from centralita.lab.xen.config import lab_overrides
 from centralita.lab.xen.dom0 import Dom0
 from centralita.lab.xen.qemu import GuestDisk, disk_args, host_spec
 
@@ -148,6 +149,9 @@ def test_matrix_is_kept_and_a_check_that_did_not_pass_counts(tmp_path: Path) -> 
     assert cell.outcome == "failed"
     assert matrix.cell("kvm", "answers sip") is None
     assert matrix.table().row_count == 2
+    page = (tmp_path / "a" / "targets.html").read_text()
+    assert '<td class="failed">FAILED</td>' in page
+    assert "sha256:00" in page
     (tmp_path / "torn.json").write_text("{")
     with pytest.raises(CentralitaError, match="not a matrix"):
         load_matrix(tmp_path / "torn.json")

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import TypeVar
 
+from centralita.clone.xl import XlConfig
+from centralita.ground.accel import Accelerator
 from centralita.ground.errors import CentralitaError
 from centralita.lab import sip
 from centralita.lab.console import ConsoleText
 from centralita.lab.machine import MachineError
 from centralita.lab.options import EMULATION_OPTIONS
-from centralita.lab.xen.config import XlConfig, lab_overrides, serial_log
+from centralita.lab.xen.config import lab_overrides, serial_log
 from centralita.lab.xen.host import DomainState, XenHost
 
 T = TypeVar("T")
 CREATE_TIMEOUT_S = 240.0
+SAVE_TIMEOUT_S = 300.0
 TOOLSTACK_LOG = "xl-{name}.log"
 # The trace that explains an end follows the sentence that means it, and xenconsoled is slower than the hypervisor's
 # news of a crash: so much silence means that all was said, and so long one waits for it.
@@ -70,6 +74,11 @@ class XenDomain:
         alive = (d for d in self.host.domains.values() if d.uuid == self.config.uuid and not d.dying)
         return next(alive, None)
 
+    @property
+    def accelerator(self) -> Accelerator:
+        """What runs the Xen host."""
+        return self.host.accelerator
+
     def elapsed_s(self) -> float:
         """Seconds since `xl create` was called."""
         return time.monotonic() - self._created
@@ -97,6 +106,29 @@ class XenDomain:
         self._seen = True
         return Created(self.elapsed_s())
 
+    @property
+    def running(self) -> bool:
+        """Whether the domain, and its host, is there."""
+        return self.host.running and self.state is not None
+
+    def send(self, keys: str | bytes) -> None:
+        """Type on the paravirtual console (hvc0), as `xl console` does."""
+        state = self.state
+        if state is None:
+            raise MachineError(f"domain {self.config.name} is not there")
+        found = self.host.dom0.run(["xenstore-read", f"/local/domain/{state.id}/console/tty"])
+        self.host.dom0.write(found.stdout.strip(), keys.encode() if isinstance(keys, str) else keys)
+
+    @contextlib.contextmanager
+    def console_to(self, descriptor: int) -> Iterator[None]:
+        """While inside, what hvc0 says is also written to `descriptor`, as it comes."""
+        copies = self.host.copies.setdefault(self.log_name, [])
+        copies.append(descriptor)
+        try:
+            yield
+        finally:
+            copies.remove(descriptor)
+
     def wait_sip(self, address: IPv4Address, *, timeout_s: float, port: int = sip.SIP_PORT) -> sip.SipAnswer:
         """Wait for the answer to a SIP OPTIONS request; its `seconds` are those since `xl create`."""
         network = self.host.network
@@ -118,10 +150,10 @@ class XenDomain:
             stop.set()
             thread.join(5.0)
 
-    def wait_console(self, pattern: str, *, timeout_s: float) -> re.Match[str]:
-        """Wait until the console's text matches the regular expression."""
+    def wait_console(self, pattern: str, *, timeout_s: float, start: int = 0) -> re.Match[str]:
+        """Wait until the console's text from offset `start` matches the regular expression."""
         compiled = re.compile(pattern, re.MULTILINE)
-        return self._wait(lambda: self.console.search(compiled), f"the console to show {pattern!r}", timeout_s)
+        return self._wait(lambda: self.console.search(compiled, start), f"the console to show {pattern!r}", timeout_s)
 
     def wait_end(self, *, timeout_s: float) -> float:
         """Wait until the domain is gone; return the seconds since `xl create`."""
@@ -132,6 +164,38 @@ class XenDomain:
         started = time.monotonic()
         self.host.xl("shutdown", self.config.name)
         self.wait_end(timeout_s=timeout_s)
+        return time.monotonic() - started
+
+    def save(self, path: str) -> float:
+        """Run `xl save` into a file, or a block device, of dom0; return the seconds that it took."""
+        started = time.monotonic()
+        self.host.xl("save", self.config.name, path, timeout_s=SAVE_TIMEOUT_S)
+        self.host.watch(lambda: self.state is None or None, "the saved domain to be gone", timeout_s=60)
+        return time.monotonic() - started
+
+    def restore(self, path: str) -> float:
+        """Run `xl restore`; return the seconds that it took. Waiting goes on as if nothing had been.
+
+        Raises:
+            CentralitaError: the toolstack refused it; its words are in the message.
+        """
+        started = time.monotonic()
+        self.host.xl("restore", path, timeout_s=SAVE_TIMEOUT_S)
+        self.host.refresh()
+        return time.monotonic() - started
+
+    def reboot(self, *, timeout_s: float = 180.0) -> float:
+        """Run `xl reboot` and wait until the guest runs anew; return the seconds until then."""
+        started = time.monotonic()
+        before = self.state
+        self.host.xl("reboot", self.config.name)
+
+        def anew() -> bool | None:
+            now = self.state
+            return True if now is not None and before is not None and now.id != before.id else None
+
+        # Between its two lives the domain is not there.
+        self.host.watch(anew, f"domain {self.config.name} to be created again", timeout_s=timeout_s)
         return time.monotonic() - started
 
     def end(self) -> None:

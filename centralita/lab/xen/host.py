@@ -9,6 +9,7 @@ Example:
 from __future__ import annotations
 
 import base64
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +62,8 @@ class XenHost(Machine):
         #: Logs of guests and of the toolstack, by file name; and the domains that there are.
         self.logs: dict[str, ConsoleText] = {}
         self.domains: dict[int, DomainState] = {}
+        #: Descriptors that a log is copied to as it comes.
+        self.copies: dict[str, list[int]] = {}
 
     def __enter__(self) -> XenHost:
         self.start()
@@ -146,4 +149,6 @@ class XenHost(Machine):
     def _keep(self, name: str, data: bytes) -> None:
         with (self.workdir / Path(name).name).open("ab") as stream:
             stream.write(data)
+        for descriptor in self.copies.get(name, []):
+            os.write(descriptor, data)
         self.logs.setdefault(name, ConsoleText()).feed(data)

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from pathlib import Path
 
+from centralita.clone.xl import XEN_TARGETS, XenTarget, XlConfig
 from centralita.ground.errors import CentralitaError
 from centralita.ground.run import run
 from centralita.lab.guest import Prepared
 from centralita.lab.net import LabNetwork
 from centralita.lab.options import EMULATION_OPTIONS
 from centralita.lab.ssh import SshAccess, ssh_access
-from centralita.lab.xen.config import XEN_TARGETS, XenTarget, XlConfig
 from centralita.lab.xen.domain import XenDomain
 from centralita.lab.xen.host import XenHost
 from centralita.lab.xen.qemu import GuestDisk
@@ -69,9 +69,18 @@ class XenLab:
         )
 
     @contextmanager
-    def powered_on(self, target: XenTarget, *, kernel_options: Sequence[str] = EMULATION_OPTIONS) -> Iterator[XenGuest]:
-        """Create the domain; it is destroyed on the way out, if it is still there."""
-        domain = XenDomain(self.host, self.config(target))
+    def powered_on(
+        self,
+        target: XenTarget,
+        *,
+        kernel_options: Sequence[str] = EMULATION_OPTIONS,
+        config: XlConfig | None = None,
+    ) -> Iterator[XenGuest]:
+        """Create the domain (by another file than the target's, if one is given).
+
+        It is destroyed on the way out, if it is still there.
+        """
+        domain = XenDomain(self.host, config or self.config(target))
         prepared = self.prepared
         folder = self.host.workdir / target
         folder.mkdir(exist_ok=True)
@@ -84,8 +93,17 @@ class XenLab:
 
 
 @contextmanager
-def xen_lab(prepared: Prepared, targets: Sequence[XenTarget], workdir: Path) -> Iterator[XenLab]:
+def xen_lab(
+    prepared: Prepared,
+    targets: Sequence[XenTarget],
+    workdir: Path,
+    *,
+    more_disks: Sequence[GuestDisk] = (),
+    grow_mib: int = 0,
+) -> Iterator[XenLab]:
     """Boot a Xen host for the clone and wait until its toolstack answers.
+
+    `more_disks` are there beside the targets', whose disks are larger than the golden one by `grow_mib`.
 
     Raises:
         CentralitaError, MachineError: a target is unknown, or the host does not come up.
@@ -98,10 +116,12 @@ def xen_lab(prepared: Prepared, targets: Sequence[XenTarget], workdir: Path) -> 
     for number, target in enumerate(targets):
         overlay = workdir / f"{target}.qcow2"
         run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", prepared.clone.disk, overlay])
+        if grow_mib:
+            run(["qemu-img", "resize", "-q", overlay, f"+{grow_mib}M"])
         overlay.chmod(0o600)  # the tenant's secrets are in it
         disks.append(GuestDisk(f"guest{number}", overlay, disk_name(target)))
     overhead_mib = HVM_OVERHEAD_MIB if "xen-hvm" in targets else OVERHEAD_MIB
     guests_mib = prepared.golden.record.memory_mib + overhead_mib
-    with prepared.network() as network, XenHost(network, workdir, disks, guests_mib=guests_mib) as host:
+    with prepared.network() as network, XenHost(network, workdir, [*disks, *more_disks], guests_mib=guests_mib) as host:
         ready_s = host.wait_ready(timeout_s=HOST_READY_S)
         yield XenLab(prepared, network, host, ready_s)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from contextlib import ExitStack
 from typing import get_args
 
 from centralita.clone.identity import IdentityStore
+from centralita.clone.xl import XenTarget
 from centralita.ground import ledger as ledgers
 from centralita.ground.errors import CentralitaError
 from centralita.ground.report import get_reporter
 from centralita.image.build import build
+from centralita.lab import terminal
 from centralita.lab.guest import prepare
 from centralita.lab.session import POWERDOWN_TIMEOUT_S, access_rows, log_kept
-from centralita.lab.xen.config import XenTarget
 from centralita.lab.xen.lab import XenGuest, XenLab, xen_lab
 from centralita.spec.tenant import load_tenant
 
@@ -31,9 +33,12 @@ def run_xen_session(
     known = {name: name for name in get_args(XenTarget)}
     if target not in known:
         raise CentralitaError(f"unknown target {target!r}", hint=f"kvm, {', '.join(known)}")
-    if console:
-        raise CentralitaError("--console is not there for Xen guests", hint="the log of the guest's console is shown")
+    if console and not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise CentralitaError("--console needs a terminal", hint="without it, the console is in the log that is shown")
     tenant = load_tenant(tenant_file)
+    if console:
+        # This clone is thrown away: a shell on its console opens nothing that lasts.
+        tenant = tenant.model_copy(update={"console": "autologin"})
     reporter = get_reporter()
     golden = build(appliance)
     with ledgers.default().tempdir(f"centralita-run-{tenant.name}-") as workdir, ExitStack() as stack:
@@ -43,9 +48,11 @@ def run_xen_session(
         with reporter.step("Xen host") as step:
             step.note("Xen and dom0 in emulation")
             lab = stack.enter_context(xen_lab(prepared, [known[target]], workdir / "host"))
+        guest = stack.enter_context(lab.powered_on(known[target]))
+        if console:
+            terminal.attach(guest.machine)
         with reporter.step("boot") as step:
             step.note(target)
-            guest = stack.enter_context(lab.powered_on(known[target]))
             answer = guest.machine.wait_sip(guest.address, timeout_s=BOOT_TIMEOUT_S)
         rows = access_rows(prepared, guest.network, guest.ssh)
         rows["xl.cfg"] = guest.machine.config_path + " in dom0"
