@@ -217,6 +217,8 @@ def provision(c: Context, tenant: str, to: str = "", progress: str = "auto") -> 
         "network": "libvirt's network",
         "bridge": "a bridge of the host, instead of a network of libvirt; for Xen xenbr0 unless named",
         "format": "files to import elsewhere, with commas: ova, vhdx, vhd, xva, vdi, oci, incus… (docs/formats.md)",
+        "batch": "so many clones with one launch of libguestfs; 0: as many as it and the free memory allow",
+        "dry_run": "say what would be made, or why it would be refused, and write nothing",
     },
 )
 def clone(
@@ -234,6 +236,8 @@ def clone(
     full: bool = False,
     disk_path: str = "/dev/pbx/NAME-system",
     format: str = "",
+    batch: int = 0,
+    dry_run: bool = False,
     progress: str = "auto",
 ) -> None:
     """Make a tenant's PBX, or many, of the last built golden image, ready to be started on a host."""
@@ -257,6 +261,8 @@ def clone(
         bridge=bridge,
         full=full,
         disk_path=disk_path,
+        batch=batch,
+        dry_run=dry_run,
     )
 
 

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from centralita.clone.archive import archive, numbers_of
 from centralita.clone.files import GuestFile
 from centralita.clone.identity import IdentityStore
-from centralita.clone.inject import archive, numbers_of
 from centralita.clone.make import make_clone
 from centralita.clone.render import render
 from centralita.formats.catalogue import FORMATS, expand, file_name

@@ -11,15 +11,15 @@ import json
 import os
 import secrets
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from centralita.ground import ledger
+from centralita.clone.keypairs import HostKey, new_host_keys, new_tls_pair
 from centralita.ground.errors import CentralitaError
 from centralita.ground.paths import state_dir
-from centralita.ground.run import run
 from centralita.spec.rules import weak_pin
 from centralita.spec.tenant import Tenant
 
@@ -31,17 +31,6 @@ MAC_PREFIX = "52:54:00"
 _SECRET_ALPHABET = "ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnpqrstuvwxyz23456789"
 _SECRET_LENGTH = 20
 _PIN_LENGTH = 6
-
-_KEY_TYPES = ("ed25519", "ecdsa")
-
-
-@dataclass(frozen=True)
-class HostKey:
-    """An SSH host key pair as OpenSSH keeps it."""
-
-    kind: str
-    private: str = field(repr=False)
-    public: str = ""
 
 
 @dataclass(frozen=True)
@@ -71,19 +60,37 @@ class IdentityStore:
 
         Raises CentralitaError where the stored file is damaged: a new identity must never take its place silently.
         """
+        return self.get_or_create_all([tenant])[0]
+
+    def get_or_create_all(self, tenants: Sequence[Tenant]) -> list[Identity]:
+        """As `get_or_create`, for many; the store is read once. Returns them in order.
+
+        Raises CentralitaError too where two tenants of the store have something in common that is one's own.
+        """
         with self._locked():
-            path = self._path(tenant.name)
-            known = self._read(path)
-            identity = known if known is not None else self._new(tenant.name)
-            identity = _completed(identity, tenant)
-            if identity != known:
-                self._write(path, identity)
-            return identity
+            known = {identity.tenant: identity for identity in self._all()}
+            macs = {identity.mac for identity in known.values()}
+            before = dict(known)
+            for tenant in tenants:
+                identity = known.get(tenant.name) or self._new(tenant.name, macs)
+                known[tenant.name] = _completed(identity, tenant)
+                macs.add(identity.mac)
+            _refuse_shared(known.values(), {tenant.name for tenant in tenants}, self.root)
+            changed = [identity for name, identity in known.items() if identity != before.get(name)]
+            for identity in changed:
+                self._write(self._path(identity.tenant), identity)
+            if changed:
+                self._sync()
+            return [known[tenant.name] for tenant in tenants]
 
     def get(self, name: str) -> Identity | None:
         """Return the identity of the tenant ``name``, or None where there is none."""
         with self._locked():
             return self._read(self._path(name))
+
+    def peek(self, name: str) -> Identity | None:
+        """As `get`, and writes nothing: neither a folder nor a lock."""
+        return self._read(self._path(name))
 
     def forget(self, name: str) -> bool:
         """Remove the identity of the tenant ``name``; tell whether there was one."""
@@ -120,7 +127,7 @@ class IdentityStore:
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
             keys = tuple(HostKey(**key) for key in data.pop("host_keys"))
-            return Identity(host_keys=keys, **data)
+            found = Identity(host_keys=keys, **data)
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
@@ -128,6 +135,12 @@ class IdentityStore:
                 f"the identity in {path} cannot be read",
                 hint="restore it from a backup; without the file the tenant gets a new identity, with new secrets",
             ) from None
+        if found.tenant != path.stem:
+            raise CentralitaError(
+                f"the identity in {path} is that of {found.tenant}: an identity is never anybody else's",
+                hint=f"remove {path}: {path.stem} then gets an identity of its own",
+            )
+        return found
 
     def _write(self, path: Path, identity: Identity) -> None:
         text = json.dumps(asdict(identity), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
@@ -139,19 +152,20 @@ class IdentityStore:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+
+    def _sync(self) -> None:
+        folder = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(folder)  # the rename too must survive a power cut: the clone will be running with this identity
         finally:
             os.close(folder)
 
-    def _new(self, name: str) -> Identity:
-        macs = {identity.mac for identity in self._all()}
+    def _new(self, name: str, macs: set[str]) -> Identity:
         mac = _random_mac()
         while mac in macs:
             mac = _random_mac()
         # machine-id(5) wants 128 random bits; systemd makes its own the same way (a version 4 UUID without hyphens).
-        return Identity(name, machine_id=uuid.uuid4().hex, uuid=str(uuid.uuid4()), mac=mac, host_keys=_host_keys())
+        return Identity(name, machine_id=uuid.uuid4().hex, uuid=str(uuid.uuid4()), mac=mac, host_keys=new_host_keys())
 
 
 def _completed(identity: Identity, tenant: Tenant) -> Identity:
@@ -168,7 +182,7 @@ def _completed(identity: Identity, tenant: Tenant) -> Identity:
             pins[extension.number] = _random_pin(extension.number)
     key, certificate = identity.tls_key, identity.tls_certificate
     if not key and _needs_tls(tenant):
-        key, certificate = _tls_pair(tenant.host)
+        key, certificate = new_tls_pair(tenant.host)
     return replace(identity, sip_secrets=sip, voicemail_pins=pins, tls_key=key, tls_certificate=certificate)
 
 
@@ -179,27 +193,33 @@ def _needs_tls(tenant: Tenant) -> bool:
     return bool(wanted & {"tls", "webrtc"})
 
 
-def _tls_pair(host: str) -> tuple[str, str]:
-    """Make a key (P-256) and a certificate signed by itself, for ten years, with openssl(1)."""
-    with ledger.default().tempdir("centralita-tls-") as folder:
-        folder.chmod(0o700)
-        key, certificate = folder / "key.pem", folder / "certificate.pem"
-        argv = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc", "-days"]
-        run(
-            [
-                *argv,
-                "3650",
-                "-subj",
-                f"/CN={host}",
-                "-addext",
-                f"subjectAltName=DNS:{host}",
-                "-keyout",
-                key,
-                "-out",
-                certificate,
-            ]
+def _own(identity: Identity) -> Iterator[tuple[str, str]]:
+    """What no two tenants may have in common, with the words for it."""
+    yield "MAC address", identity.mac
+    yield "UUID", identity.uuid
+    yield "machine-id", identity.machine_id
+    for key in identity.host_keys:
+        yield f"SSH host key ({key.kind})", key.private
+    if identity.tls_key:
+        yield "TLS key", identity.tls_key
+    for number, secret in identity.sip_secrets.items():
+        yield f"SIP secret of {number}", secret
+
+
+def _refuse_shared(everyone: Iterable[Identity], chosen: AbstractSet[str], root: Path) -> None:
+    """Raise CentralitaError where one of the chosen tenants has what another one has."""
+    first: dict[str, str] = {}
+    shared = []
+    for identity in everyone:
+        for what, value in _own(identity):
+            other = first.setdefault(value, identity.tenant)
+            if other != identity.tenant and chosen & {other, identity.tenant}:
+                shared.append(f"{identity.tenant} has the {what} of {other}")
+    if shared:
+        raise CentralitaError(
+            f"identities in {root} are not each one's own: {'; '.join(shared)}",
+            hint="remove the file of the one that was copied: it then gets an identity of its own",
         )
-        return key.read_text(encoding="ascii"), certificate.read_text(encoding="ascii")
 
 
 def random_secret() -> str:
@@ -216,16 +236,3 @@ def _random_pin(number: str) -> str:
 
 def _random_mac() -> str:
     return MAC_PREFIX + "".join(f":{byte:02x}" for byte in secrets.token_bytes(3))
-
-
-def _host_keys() -> tuple[HostKey, ...]:
-    """Make SSH host keys with ssh-keygen (empty passphrase, no comment) in a folder of their own, and read them."""
-    keys = []
-    with ledger.default().tempdir("centralita-hostkeys-") as folder:
-        folder.chmod(0o700)
-        for kind in _KEY_TYPES:
-            path = folder / f"ssh_host_{kind}_key"
-            run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-C", "", "-f", path])
-            public = path.with_suffix(".pub").read_text(encoding="ascii").strip()
-            keys.append(HostKey(kind, path.read_text(encoding="ascii"), public))
-    return tuple(keys)

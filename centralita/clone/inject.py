@@ -1,153 +1,250 @@
 """Writes files into disks that no machine runs from, with libguestfs: one launch for many disks.
 
-A launch takes seconds (in emulation up to twenty), a disk some tenths of one. So all disks of a batch are attached to
-one libguestfs appliance, and each gets its files as one tar stream, made in memory: owners by number, nothing secret
-on the host's disk, in a command line or in a trace. Disks are found by the order in which they were attached and never
-by UUID or label, which all clones of an image share.
+A launch takes seconds (in emulation up to twenty), and so does every hundred of programs that the appliance starts. So
+all disks of a batch are attached to one libguestfs appliance, and the disks of a round are mounted by one mount(8),
+written by one tar(1) and unmounted by one umount(8). The tar is made in memory: owners by number, nothing secret on
+the host's disk, in a command line or in a trace.
+
+Disks are known by the serial numbers that we give them, never by the order in which the kernel found them nor by UUID
+or label, which all clones of an image share; and each one's name is read back from it.
 """
 
 from __future__ import annotations
 
-import io
 import os
+import re
+import shlex
 import tarfile
+import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from centralita.clone.archive import add_files, numbers_of
 from centralita.clone.files import GuestFile
-from centralita.ground import accel, cache
+from centralita.ground import accel, cache, ledger
 from centralita.ground.errors import CentralitaError
 from centralita.ground.paths import cache_dir
+from centralita.ground.signals import shield
 
 #: The root file system's partition in the golden image's GPT (BIOS boot, ESP, root).
 ROOT_PARTITION = 3
+HOSTNAME = "/etc/hostname"
 
-# The appliance holds little: a kernel, tar, and a SCSI disk's structures for each drive.
+# The appliance holds little: a kernel, tar, and the structures of a SCSI disk and of a mounted ext4 for each.
 _MEMORY_MIB = 384
 _MEMORY_PER_DISK_MIB = 2
-_MAX_BATCH = 120
+# What a disk takes on the host: the above, and QEMU's tables of overlay and golden image.
+_HOST_PER_DISK_MIB = 4
+# What stays free on the host.
+_RESERVE_MIB = 256
 _MAX_TABLE = 1 << 20
+# Bounds of a round: what the appliance holds in memory until it is written.
+_ROUND_DISKS = 32
+_ROUND_BYTES = 64 << 20
+
+Item = tuple[Path, Sequence[GuestFile]]
 
 
 @dataclass(frozen=True)
 class Injected:
-    """How long an injection took: ``launch_s`` of libguestfs in all, ``disk_s`` of each disk, in the disks' order."""
+    """How long an injection took: so many ``launches`` of libguestfs and their time, and the time of all the rest."""
 
+    launches: int
     launch_s: float
-    disk_s: tuple[float, ...]
+    write_s: float
+
+    def __add__(self, other: Injected) -> Injected:
+        """Return both together."""
+        launches, launch_s = self.launches + other.launches, self.launch_s + other.launch_s
+        return Injected(launches, launch_s, self.write_s + other.write_s)
 
 
-def inject(items: Sequence[tuple[Path, Sequence[GuestFile]]], *, batch: int = _MAX_BATCH) -> Injected:
-    """Write files into the root file systems of qcow2 disks, at most ``batch`` of them in one launch of libguestfs.
+NOTHING = Injected(0, 0.0, 0.0)
 
-    What is at a file's path is replaced, a symbolic link itself and not what it points to. Raises CentralitaError with
-    the disk's path where one cannot be mounted or written; what was written into the others stays.
+
+def capacity() -> int:
+    """Return how many disks one launch of libguestfs takes here: by its own limit and by the memory that is free."""
+    with _guestfs(0) as (guest, _processes):
+        return disks_per_launch(int(guest.max_disks()), available_mib())
+
+
+def disks_per_launch(max_disks: int, memory_mib: int) -> int:
+    """Return the smaller of libguestfs's limit and of what fits into so much free memory; at least 1."""
+    return max(1, min(max_disks, (memory_mib - _RESERVE_MIB - _MEMORY_MIB) // _HOST_PER_DISK_MIB))
+
+
+def available_mib(meminfo: Path = Path("/proc/meminfo")) -> int:
+    """Return how much memory the host can give without swapping (MemAvailable, proc(5)), in MiB."""
+    found = re.search(r"^MemAvailable:\s+(\d+) kB", meminfo.read_text(encoding="ascii"), re.MULTILINE)
+    return int(found.group(1)) // 1024 if found else 0
+
+
+def inject(items: Sequence[Item], *, batch: int | None = None, form: str = "qcow2") -> Injected:
+    """Write files into the root file systems of disks of one image, at most ``batch`` of them in one launch.
+
+    ``form`` is the disks' format, qcow2 or raw. What is at a file's path is replaced, a symbolic link itself and not
+    what it points to. Raises CentralitaError with the disk's path where one cannot be mounted or written, or where it
+    does not have its name afterwards; what was written into the others stays.
     """
-    launch_s = 0.0
-    disk_s: list[float] = []
-    rest = list(items)
-    while rest:
-        with _guestfs(len(rest), batch) as guest:
-            size = min(len(rest), batch, int(guest.max_disks()))
-            part, rest = rest[:size], rest[size:]
-            for disk, _files in part:
-                guest.add_drive_opts(str(disk), format="qcow2", readonly=False, cachemode="unsafe")
-            started = time.monotonic()
-            _launch(guest)
-            launch_s += time.monotonic() - started
-            devices = guest.list_devices()
-            if len(devices) != len(part):
-                raise CentralitaError(f"libguestfs shows {len(devices)} disks of {len(part)}")
-            for (disk, files), device in zip(part, devices, strict=True):
-                started = time.monotonic()
-                _one_disk(guest, f"{device}{ROOT_PARTITION}", disk, files)
-                disk_s.append(time.monotonic() - started)
-            _checked(guest.shutdown, "the disks could not be closed")
-        for disk, _files in part:
-            _sync(disk)
-    return Injected(launch_s, tuple(disk_s))
+    size = max(1, batch if batch is not None else capacity())
+    total = NOTHING
+    for start in range(0, len(items), size):
+        part = items[start : start + size]
+        with _guestfs(len(part)) as (guest, processes):
+            total += _interruptible(lambda: _launch_for(guest, part, form), processes)  # noqa: B023 - run at once
+    return total
 
 
-def _one_disk(guest: Any, partition: str, disk: Path, files: Sequence[GuestFile]) -> None:  # noqa: ANN401 - no types
-    def fail(what: str) -> str:
-        return f"{disk}: {what}"
+def _launch_for(guest: Any, items: Sequence[Item], form: str) -> Injected:  # noqa: ANN401 - no types
+    """Write into the disks of one launch."""
+    for index, (disk, _files) in enumerate(items):
+        guest.add_drive_opts(str(disk), format=form, readonly=False, cachemode="unsafe", label=_serial(index))
+    started = time.monotonic()
+    _launch(guest)
+    launched = time.monotonic()
+    appliance = _Appliance(guest)
+    devices = appliance.devices(len(items))
+    tables: tuple[dict[str, int], dict[str, int]] | None = None
+    for part in rounds(items):
+        chosen = {f"{index:03}": items[index] for index in part}
+        partitions = {f"{index:03}": f"{devices[index]}{ROOT_PARTITION}" for index in part}
+        names = {name: disk for name, (disk, _files) in chosen.items()}
+        appliance.mount(partitions, names, "noatime")
+        if tables is None:
+            tables = _tables(guest, next(iter(chosen)), next(iter(names.values())))
+        _write(guest, {name: files for name, (_disk, files) in chosen.items()}, *tables)
+        appliance.unmount(partitions)
+        # Mounted anew, so that it comes from the disk and not from what the appliance remembers.
+        appliance.mount(partitions, names, "ro,noatime")
+        found = appliance.first_lines(partitions, HOSTNAME)
+        appliance.unmount(partitions)
+        for name, (disk, files) in chosen.items():
+            wanted = _first_line(files, HOSTNAME)
+            if wanted is not None and found.get(name) != wanted:
+                raise CentralitaError(f"{disk} should be {wanted}, and says that it is {found.get(name)!r}")
+    _checked(guest.shutdown, "the disks could not be closed")
+    return Injected(1, launched - started, time.monotonic() - launched)
 
-    _checked(lambda: guest.mount_options("noatime", partition, "/"), fail("its root file system cannot be mounted"))
-    try:
+
+def rounds(items: Sequence[Item]) -> Iterator[range]:
+    """Divide the disks of a launch: so many at once as the appliance can hold the files of."""
+    start, size = 0, 0
+    for index, (_disk, files) in enumerate(items):
+        more = sum(len(file.content) for file in files)
+        if index > start and (index - start >= _ROUND_DISKS or size + more > _ROUND_BYTES):
+            yield range(start, index)
+            start, size = index, 0
+        size += more
+    if start < len(items):
+        yield range(start, len(items))
+
+
+def _serial(index: int) -> str:
+    """Name a drive: libguestfs allows 20 letters, and makes them the disk's serial number."""
+    return "clone" + "".join(chr(ord("a") + int(digit)) for digit in f"{index:04}")
+
+
+class _Appliance:
+    """What many disks at once need of the appliance's own shell; libguestfs's calls start a program for each disk."""
+
+    def __init__(self, guest: Any) -> None:  # noqa: ANN401
+        self._guest = guest
+
+    def _shell(self, script: str) -> str:
         try:
-            # pread is answered by the daemon itself; read_file would start a program for each (0.14 s in emulation).
-            users = numbers_of(guest.pread("/etc/passwd", _MAX_TABLE, 0))
-            groups = numbers_of(guest.pread("/etc/group", _MAX_TABLE, 0))
+            return str(self._guest.debug("sh", [script]))
         except RuntimeError as error:
-            raise CentralitaError(fail(f"has no /etc/passwd in partition {ROOT_PARTITION}: {error}")) from None
-        stream = archive(files, users, groups, time.time())
-        _checked(lambda: _tar_in(guest, stream), fail("its files cannot be written"))
-    finally:
-        _checked(guest.umount_all, fail("its root file system cannot be unmounted"))
+            hint = "`libguestfs-test-tool` shows where it stops"
+            raise CentralitaError(f"a script in libguestfs's appliance failed: {error}", hint=hint) from None
+
+    def devices(self, count: int) -> list[str]:
+        """Return the devices of the drives in the order in which they were added, by their serial numbers."""
+        # SCSI's page of the serial number (SPC-4, 7.8.15): four bytes and then the text.
+        shown = self._shell("grep -aH '' /sys/block/sd*/device/vpd_pg80 | tr -dc '[:print:]\\n'")
+        pairs = re.findall(r"^/sys/block/(sd[a-z]+)/device/vpd_pg80:.*(clone[a-j]{4})$", shown, re.MULTILINE)
+        by_serial = {serial: f"/dev/{device}" for device, serial in pairs}
+        missing = [index for index in range(count) if _serial(index) not in by_serial]
+        if missing or len(by_serial) != count:
+            raise CentralitaError(f"libguestfs shows {len(by_serial)} disks of {count}")
+        return [by_serial[_serial(index)] for index in range(count)]
+
+    def mount(self, partitions: Mapping[str, str], disks: Mapping[str, Path], options: str) -> None:
+        """Mount partitions on folders of these names. Raises CentralitaError with the disk that cannot be."""
+        folders = " ".join(partitions)
+        table = "".join(f"{device} /sysroot/{name} ext4 {options} 0 0\n" for name, device in partitions.items())
+        shown = self._shell(
+            f"exec 2>&1; cd /sysroot && mkdir -p {folders}\n"
+            f"printf %s {shlex.quote(table)} > /tmp/disks.fstab\n"
+            "mount -n -a -T /tmp/disks.fstab\n"
+            'while read -r device folder rest; do echo "mounted $folder"; done < /proc/mounts\n'
+        )
+        said = shown.splitlines()
+        for name in partitions:
+            if f"mounted /sysroot/{name}" not in said:
+                why = next((line for line in said if f"/sysroot/{name}:" in line), "mount(8) does not say why")
+                raise CentralitaError(f"{disks[name]}: its root file system cannot be mounted: {why}")
+
+    def unmount(self, partitions: Mapping[str, str]) -> None:
+        """Unmount them; all is then written to the disks."""
+        shown = self._shell(f"exec 2>&1; cd /sysroot && umount -n {' '.join(partitions)} && echo unmounted")
+        if shown.strip() != "unmounted":
+            raise CentralitaError(f"the disks' root file systems cannot be unmounted: {shown.strip()}")
+
+    def first_lines(self, partitions: Mapping[str, str], path: str) -> dict[str, str]:
+        """Return the first line of a file of each; those without it are left out."""
+        files = " ".join(f"{name}{path}" for name in partitions)
+        shown = self._shell(f"cd /sysroot && grep -m 1 -H '' {files} 2>&1; true")
+        lines = (line.partition(":") for line in shown.splitlines())
+        return {place.removesuffix(path): text for place, _colon, text in lines if place.endswith(path)}
 
 
-def _tar_in(guest: Any, stream: bytes) -> None:  # noqa: ANN401
-    """Hand a tar over through a file in memory: secrets in it never reach the host's disk."""
+def _first_line(files: Sequence[GuestFile], path: str) -> str | None:
+    content = next((file.content for file in files if file.path == path and file.symlink is None), None)
+    return None if content is None else content.decode("utf-8", "replace").partition("\n")[0]
+
+
+def _tables(guest: Any, name: str, disk: Path) -> tuple[dict[str, int], dict[str, int]]:  # noqa: ANN401
+    """Return the users and groups of the image, by the first of its disks."""
+    try:
+        # pread is answered by the daemon itself; read_file would start a program.
+        users = numbers_of(guest.pread(f"/{name}/etc/passwd", _MAX_TABLE, 0))
+        return users, numbers_of(guest.pread(f"/{name}/etc/group", _MAX_TABLE, 0))
+    except RuntimeError as error:
+        raise CentralitaError(f"{disk}: has no /etc/passwd in partition {ROOT_PARTITION}: {error}") from None
+
+
+def _write(
+    guest: Any,  # noqa: ANN401
+    files: Mapping[str, Sequence[GuestFile]],
+    users: dict[str, int],
+    groups: dict[str, int],
+) -> None:
+    """Unpack one tar over the folders; it goes through a file in memory, so secrets never reach the host's disk."""
     handle = os.memfd_create("centralita-inject", os.MFD_CLOEXEC)
     try:
-        with os.fdopen(os.dup(handle), "wb") as file:
-            file.write(stream)
-        guest.tar_in(f"/proc/self/fd/{handle}", "/")
+        with ExitStack() as stack:
+            stream = stack.enter_context(os.fdopen(os.dup(handle), "wb"))
+            tar = stack.enter_context(tarfile.open(fileobj=stream, mode="w", format=tarfile.GNU_FORMAT))
+            for name, wanted in files.items():
+                add_files(tar, wanted, users, groups, time.time(), below=name)
+        _checked(lambda: guest.tar_in(f"/proc/self/fd/{handle}", "/"), "the files cannot be written")
     finally:
         os.close(handle)
 
 
-def archive(files: Sequence[GuestFile], users: dict[str, int], groups: dict[str, int], mtime: float) -> bytes:
-    """Return the files as a tar with numeric owners. Raises CentralitaError for an owner that the guest has not."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.GNU_FORMAT) as tar:
-        for file in files:
-            entry = tarfile.TarInfo(file.path.lstrip("/"))
-            entry.mtime = int(mtime)
-            entry.mode = file.mode
-            entry.uid = _number(users, file.owner, "user", file.path)
-            entry.gid = _number(groups, file.group, "group", file.path)
-            if file.symlink is not None:
-                entry.type, entry.linkname, entry.mode = tarfile.SYMTYPE, file.symlink, 0o777
-                tar.addfile(entry)
-            elif file.directory:
-                entry.type = tarfile.DIRTYPE
-                tar.addfile(entry)
-            else:
-                entry.size = len(file.content)
-                tar.addfile(entry, io.BytesIO(file.content))
-    return buffer.getvalue()
-
-
-def _number(numbers: dict[str, int], name: str, kind: str, path: str) -> int:
-    if name not in numbers:
-        raise CentralitaError(f"{path}: the guest has no {kind} {name!r}", hint="build the appliance with that package")
-    return numbers[name]
-
-
-def numbers_of(table: bytes) -> dict[str, int]:
-    """Return the names of a passwd(5) or group(5) file with their numbers."""
-    numbers = {}
-    for line in table.decode("utf-8", "replace").splitlines():
-        fields = line.split(":")
-        if len(fields) > 2 and fields[2].isdigit():
-            numbers[fields[0]] = int(fields[2])
-    return numbers
-
-
 @contextmanager
-def _guestfs(disks: int, batch: int) -> Iterator[Any]:
+def _guestfs(disks: int) -> Iterator[tuple[Any, ledger.Entry]]:
     """Make a libguestfs handle that is not launched yet; it is closed, and its QEMU gone, on the way out."""
     try:
         import guestfs
     except ImportError:
         hint = "apt-get install python3-guestfs, and a virtual environment made with --system-site-packages"
         raise CentralitaError("Python's guestfs module is not there", hint=hint) from None
-    with accel.guestfs_surroundings():
+    with accel.guestfs_surroundings() as processes:
         guest = guestfs.GuestFS(python_return_dict=True)
         try:
             guest.set_trace(False)  # a trace prints what is written, secrets included
@@ -155,10 +252,39 @@ def _guestfs(disks: int, batch: int) -> Iterator[Any]:
             guest.set_autosync(True)
             guest.set_network(False)
             guest.set_smp(1)
-            guest.set_memsize(_MEMORY_MIB + _MEMORY_PER_DISK_MIB * min(disks, batch))
-            yield guest
+            guest.set_memsize(_MEMORY_MIB + _MEMORY_PER_DISK_MIB * disks)
+            yield guest, processes
         finally:
             guest.close()
+
+
+def _interruptible(work: Callable[[], Injected], processes: ledger.Entry) -> Injected:
+    """Do the work in a thread, so that a signal is answered at once: a call of libguestfs would let it wait.
+
+    On the way out libguestfs's processes are ended first, which ends the call.
+    """
+    outcome: list[Injected | BaseException] = []
+
+    def body() -> None:
+        try:
+            outcome.append(work())
+        except BaseException as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=body, name="libguestfs", daemon=True)
+    thread.start()
+    try:
+        while thread.is_alive():
+            thread.join(1)
+    except BaseException:
+        with shield():
+            processes.release()
+            thread.join()
+        raise
+    (found,) = outcome
+    if isinstance(found, BaseException):
+        raise found
+    return found
 
 
 def _launch(guest: Any) -> None:  # noqa: ANN401
@@ -170,18 +296,9 @@ def _launch(guest: Any) -> None:  # noqa: ANN401
         _checked(guest.launch, "libguestfs does not start")
 
 
-def _checked(call: Any, what: str) -> None:  # noqa: ANN401
+def _checked(call: Callable[[], object], what: str) -> None:
     try:
         call()
     except RuntimeError as error:  # what the binding raises for every error of libguestfs
         hint = "`invoke doctor` shows what libguestfs needs; `libguestfs-test-tool` shows where it stops"
         raise CentralitaError(f"{what}: {error}", hint=hint) from None
-
-
-def _sync(disk: Path) -> None:
-    """Bring a disk's data to the medium: QEMU ran with cache=unsafe."""
-    handle = os.open(disk, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -4,41 +4,37 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
 
 from centralita.clone.data import DATA_DISK, MARKER, is_kept, make_data_disk
+from centralita.clone.disks import (
+    RAW_DISK,
+    SYSTEM_DISK,
+    Golden,
+    bring_to_medium,
+    golden_raw,
+    holds,
+    make_copies,
+    make_overlays,
+    proved,
+)
 from centralita.clone.files import GuestFile
-from centralita.clone.identity import IdentityStore
-from centralita.clone.inject import Injected, inject
+from centralita.clone.identity import Identity, IdentityStore
+from centralita.clone.inject import NOTHING, Injected, capacity, inject
 from centralita.clone.place import exchange, place, take_kept_disk
 from centralita.clone.provisioning import FOLDER, phone_files, write_phone_files
 from centralita.clone.render import render
 from centralita.ground import ledger
 from centralita.ground.errors import CentralitaError
-from centralita.ground.run import run
-from centralita.image.record import GoldenRecord
 from centralita.spec.tenant import Tenant
 
-SYSTEM_DISK = "system.qcow2"
-RAW_DISK = "system.raw"
 RECORD = "clone.json"
-
-
-class Golden(Protocol):
-    """What a clone is made of: a golden image's qcow2 and its record."""
-
-    @property
-    def qcow2_path(self) -> Path:
-        """The golden disk."""
-
-    @property
-    def record(self) -> GoldenRecord:
-        """Its record."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +80,17 @@ def make_clone(
     return make_clones(golden, [(tenant, dest, extra)], store, data_mib=data_mib)[0][0]
 
 
+@dataclass(frozen=True)
+class _Prepared:
+    """A clone that is to be made, with all that was rendered for it."""
+
+    tenant: Tenant
+    dest: Path
+    identity: Identity
+    files: Sequence[GuestFile]
+    phones: Mapping[str, str]
+
+
 def make_clones(
     golden: Golden,
     wanted: Sequence[tuple[Tenant, Path, Sequence[GuestFile]]],
@@ -93,81 +100,135 @@ def make_clones(
     define: Callable[[Clone], Mapping[str, str]] | None = None,
     target: str = "kvm",
     full: bool = False,
+    batch: int | None = None,
+    publishing: Callable[[Sequence[Clone]], None] | None = None,
 ) -> tuple[list[Clone], Injected]:
-    """Make many clones with one launch of libguestfs; ``wanted`` are tenants, their folders and further files.
+    """Make many clones, ``batch`` of them (by default as many as there is room for) with a launch of libguestfs.
 
-    With ``data_mib`` each has a data disk too; one that a removed clone has left in the folder is used again.
-    ``define`` returns more files of a clone's folder by name. With ``full``, and for Xen, whose xl would need more of
-    dom0 for an overlay, the system disk is a whole one, raw and sparse.
+    ``wanted`` are tenants, their folders and further files. With ``data_mib`` each has a data disk too; one that a
+    removed clone has left in the folder is used again. ``define`` returns more files of a clone's folder by name. With
+    ``full``, and for Xen, whose xl would need more of dom0 for an overlay, the system disk is a whole one, raw and
+    sparse.
 
-    All are made beside their places first, so that an error leaves none. Returns the clones in order, and the times.
+    Those of a launch are made beside their places first, so that an error leaves none of them; ``publishing`` is told
+    of them just before they get there. Returns the clones in order, and the times.
     """
-    backing = golden.qcow2_path.resolve(strict=True)
     for _tenant, dest, _extra in wanted:
         if dest.exists() and not is_kept(dest):
             raise CentralitaError(f"{dest} is there already", hint="remove it, or name another folder")
+    if not wanted:
+        return [], NOTHING
     # Everything that can be refused is refused before anything is made.
+    backing = proved(golden)
     prepared = []
-    for tenant, dest, extra in wanted:
-        identity = store.get_or_create(tenant)
+    identities = store.get_or_create_all([tenant for tenant, _dest, _extra in wanted])
+    for (tenant, dest, extra), identity in zip(wanted, identities, strict=True):
         files = [*render(tenant, identity), *extra]
         if data_mib or is_kept(dest):
             files.insert(0, MARKER)  # before what lets services start
-        prepared.append((tenant, dest.absolute(), identity, files, phone_files(tenant, identity)))
+        prepared.append(_Prepared(tenant, dest.absolute(), identity, files, phone_files(tenant, identity)))
+    size = max(1, batch if batch is not None else capacity())
+    clones: list[Clone] = []
+    times = NOTHING
     with ExitStack() as stack:
-        work: list[tuple[Path, Sequence[GuestFile]]] = []
-        for _tenant, dest, _identity, files, _phones in prepared:
-            dest.parent.mkdir(parents=True, exist_ok=True)
-            folder = stack.enter_context(ledger.default().tempdir(f".{dest.name}.", dest.parent))
-            overlay = folder / SYSTEM_DISK
-            run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", backing, overlay])
-            overlay.chmod(0o600)  # the tenant's secrets are in it
-            work.append((overlay, files))
-        times = inject(work)
-        whole = full or target != "kvm"
-        if whole:
-            for overlay, _written in work:
-                _flatten(overlay)
-        clones = []
-        for (tenant, dest, identity, _files, phones), (overlay, _written) in zip(prepared, work, strict=True):
-            address = tenant.network.address
-            kept = take_kept_disk(overlay.parent, dest)
-            if data_mib and not kept:
-                make_data_disk(overlay.parent / DATA_DISK, data_mib)
-            clone = Clone(
-                name=tenant.name,
-                folder=dest,
-                disk=dest / (RAW_DISK if whole else SYSTEM_DISK),
-                backing=None if whole else backing,
-                golden_digest=golden.record.golden_digest,
-                appliance=golden.record.appliance,
-                version=golden.record.full_version,
-                uuid=identity.uuid,
-                mac=identity.mac,
-                address=None if address is None else str(address.ip),
-                created=datetime.now(UTC).isoformat(timespec="seconds"),
-                data=dest / DATA_DISK if data_mib or kept else None,
-                target=target,
-            )
-            for name, text in define(clone).items() if define is not None else ():
-                path = overlay.parent / name
-                path.write_text(text, encoding="utf-8")
-                path.chmod(0o755 if text.startswith("#!") else 0o644)
-            if phones:
-                write_phone_files(phones, overlay.parent / FOLDER)
-            (overlay.parent / RECORD).write_text(clone.as_json(), encoding="utf-8")
-            clones.append(clone)
-        for clone, (overlay, _written) in zip(clones, work, strict=True):
-            place(overlay.parent, clone.folder)
+        raw = stack.enter_context(golden_raw(golden)) if full or target != "kvm" else None
+        for start in range(0, len(prepared), size):
+            part = prepared[start : start + size]
+            made = [_clone_of(golden, one, backing if raw is None else None, bool(data_mib), target) for one in part]
+            with _beside(made) as folders:
+                times += _fill(part, made, folders, raw=raw, data_mib=data_mib, define=define)
+                if publishing is not None:
+                    publishing(made)
+                for clone, folder in zip(made, folders, strict=True):
+                    place(folder, clone.folder)
+            clones += made
     return clones, times
 
 
-def _flatten(overlay: Path) -> None:
-    """Make a whole disk of an overlay, with its holes, and let the overlay go."""
-    raw = overlay.with_name(RAW_DISK)
-    raw.touch(mode=0o600)
-    run(["qemu-img", "convert", "-f", "qcow2", "-O", "raw", "-S", "4k", overlay, raw])
-    overlay.unlink()
+def _clone_of(golden: Golden, one: _Prepared, backing: Path | None, data: bool, target: str) -> Clone:
+    address = one.tenant.network.address
+    return Clone(
+        name=one.tenant.name,
+        folder=one.dest,
+        disk=one.dest / (RAW_DISK if backing is None else SYSTEM_DISK),
+        backing=backing,
+        golden_digest=golden.record.golden_digest,
+        appliance=golden.record.appliance,
+        version=golden.record.full_version,
+        uuid=one.identity.uuid,
+        mac=one.identity.mac,
+        address=None if address is None else str(address.ip),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        data=one.dest / DATA_DISK if data or is_kept(one.dest) else None,
+        target=target,
+    )
+
+
+@contextmanager
+def _beside(clones: Sequence[Clone]) -> Iterator[list[Path]]:
+    """Give a new folder for each clone, on the file system of its place; what is not moved away is removed."""
+    with ExitStack() as stack:
+        parents: dict[Path, Path] = {}
+        folders = []
+        for clone in clones:
+            parent = clone.folder.parent
+            if parent not in parents:
+                parent.mkdir(parents=True, exist_ok=True)
+                parents[parent] = stack.enter_context(ledger.default().tempdir(".clones.", parent))
+            folder = parents[parent] / clone.folder.name
+            folder.mkdir(mode=0o700)
+            folder.chmod(0o700)
+            folders.append(folder)
+        yield folders
+
+
+def _fill(
+    part: Sequence[_Prepared],
+    clones: Sequence[Clone],
+    folders: Sequence[Path],
+    *,
+    raw: Path | None,
+    data_mib: int,
+    define: Callable[[Clone], Mapping[str, str]] | None,
+) -> Injected:
+    """Make all that is in the clones' folders; libguestfs and the rest are at work at the same time."""
+    disks = [folder / clone.disk.name for clone, folder in zip(clones, folders, strict=True)]
+    if raw is None:
+        backing = clones[0].backing
+        assert backing is not None
+        make_overlays(backing, disks)
+    else:
+        make_copies(raw, disks)
+    stop = threading.Event()
+
+    def fill_rest() -> None:
+        for one, clone, folder in zip(part, clones, folders, strict=True):
+            if stop.is_set():
+                return
+            if not take_kept_disk(folder, one.dest) and data_mib:
+                make_data_disk(folder / DATA_DISK, data_mib)
+            for name, text in define(clone).items() if define is not None else ():
+                path = folder / name
+                path.write_text(text, encoding="utf-8")
+                path.chmod(0o755 if text.startswith("#!") else 0o644)
+            if one.phones:
+                write_phone_files(dict(one.phones), folder / FOLDER)
+            (folder / RECORD).write_text(clone.as_json(), encoding="utf-8")
+
+    with ThreadPoolExecutor(1) as pool:
+        rest = pool.submit(fill_rest)
+        try:
+            items = [(disk, one.files) for disk, one in zip(disks, part, strict=True)]
+            times = inject(items, batch=len(items), form="qcow2" if raw is None else "raw")
+        except BaseException:
+            stop.set()
+            raise
+        rest.result()
+    for one, disk in zip(part, disks, strict=True):
+        if not holds(disk, one.identity.machine_id.encode("ascii")):
+            raise CentralitaError(f"{disk} does not hold the machine-id of {one.tenant.name}", hint="run it again")
+    bring_to_medium([*disks, *(folder / RECORD for folder in folders)])
+    return times
 
 
 def remove_clone(folder: Path, *, keep_data: bool = False) -> None:

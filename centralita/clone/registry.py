@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -38,15 +38,18 @@ class Registry:
         """
         with cache.lock("clones"):
             self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-            conflicts = list(self._conflicts(claims))
+            conflicts = self.conflicts(claims)
             if conflicts:
                 raise CentralitaError("; ".join(conflicts), hint="remove the other clone, or change the tenant's file")
             yield
-            for claim in claims:
-                if Path(claim.folder).is_dir():
-                    temporary = self.root / f".{claim.name}.new"
-                    temporary.write_text(json.dumps(asdict(claim), indent=1) + "\n", encoding="utf-8")
-                    temporary.replace(self.root / f"{claim.name}.json")
+            self.enter(claim for claim in claims if Path(claim.folder).is_dir())
+
+    def enter(self, claims: Iterable[Claim]) -> None:
+        """Enter clones while the registry is held; before they get to their places, so that none is there without."""
+        for claim in claims:
+            temporary = self.root / f".{claim.name}.new"
+            temporary.write_text(json.dumps(asdict(claim), indent=1) + "\n", encoding="utf-8")
+            temporary.replace(self.root / f"{claim.name}.json")
 
     @contextmanager
     def changing(self) -> Iterator[Registry]:
@@ -65,11 +68,14 @@ class Registry:
         found = (Claim(**json.loads(path.read_text(encoding="utf-8"))) for path in sorted(self.root.glob("*.json")))
         return [claim for claim in found if Path(claim.folder).is_dir()]
 
-    def _conflicts(self, claims: Sequence[Claim]) -> Iterator[str]:
-        there = self.all()
-        for index, claim in enumerate(claims):
-            for other in [*(known for known in there if known != claim), *claims[:index]]:
-                for what in ("name", "mac", "address"):
-                    value = getattr(claim, what)
-                    if value is not None and value == getattr(other, what):
-                        yield f"{claim.name}: the {what} {value} is used by {other.name} in {other.folder}"
+    def conflicts(self, claims: Sequence[Claim]) -> list[str]:
+        """Return in words what of the claims is taken: by another clone that is there, or twice here."""
+        found = []
+        taken: dict[tuple[str, str], Claim] = {}
+        mine = {(claim.name, claim.folder) for claim in claims}
+        for claim in [*(known for known in self.all() if (known.name, known.folder) not in mine), *claims]:
+            for what, value in (("name", claim.name), ("mac", claim.mac), ("address", claim.address)):
+                other = taken.setdefault((what, value), claim) if value else claim
+                if other is not claim:
+                    found.append(f"{claim.name}: the {what} {value} is used by {other.name} in {other.folder}")
+        return found

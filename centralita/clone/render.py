@@ -69,13 +69,19 @@ def load_manifest(folder: Path) -> Manifest:
     return manifest
 
 
+@cache
+def _manifest(folder: Path, _changed: int) -> Manifest:
+    """Read once for a whole batch: reading takes longer than rendering."""
+    return load_manifest(folder)
+
+
 def render(tenant: Tenant, identity: Identity, hooks: Path | None = None) -> list[GuestFile]:
     """Return the files of a tenant's machine, in the order in which they are to be written.
 
     Raises :class:`SpecError` for a value that its place cannot hold, and CentralitaError for a broken template.
     """
     folder = hooks if hooks is not None else hooks_dir()
-    manifest = load_manifest(folder)
+    manifest = _manifest(folder, (folder / "manifest.yaml").stat().st_mtime_ns)
     environment = template_environment(folder)
     context = context_of(tenant, identity)
     files = [*_host_keys(identity), *sound_files(tenant)]

@@ -137,17 +137,18 @@ def _boot(qemu: str, kernel: Path) -> tuple[bool, str]:
 
 
 @contextmanager
-def guestfs_surroundings() -> Iterator[None]:
+def guestfs_surroundings() -> Iterator[ledger.Entry]:
     """What libguestfs needs of the process that uses it, for as long as its handles live.
 
     The right accelerator; a temporary folder and marked processes, which the ledger clears away after `kill -9`
     too; and its appliance (300 MB) kept in our cache. All of it is in `os.environ` meanwhile, and restored.
+    Yields the entry of the processes: releasing it ends them, and every call of libguestfs that waits for them.
     """
     appliance = paths.cache_dir() / "guestfs"
     appliance.mkdir(exist_ok=True)
     book = ledger.default()
     # Short, and not below a user's TMPDIR: QEMU's sockets are in it, and their paths end at 107 bytes (unix(7)).
-    with book.tempdir("centralita-gfs-", Path("/var/tmp")) as folder, book.children("libguestfs"):
+    with book.tempdir("centralita-gfs-", Path("/var/tmp")) as folder, book.children("libguestfs") as processes:
         wanted = {
             **probe().guestfs_environment,
             "LIBGUESTFS_TMPDIR": str(folder),
@@ -157,7 +158,7 @@ def guestfs_surroundings() -> Iterator[None]:
         before = {name: os.environ.get(name) for name in wanted}
         os.environ.update(wanted)
         try:
-            yield
+            yield processes
         finally:
             for name, value in before.items():
                 if value is None:

@@ -18,8 +18,8 @@ from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 from types import TracebackType
 
+from centralita.clone.archive import numbers_of
 from centralita.clone.files import GuestFile
-from centralita.clone.inject import numbers_of
 from centralita.ground import ledger as ledgers
 from centralita.ground.errors import CentralitaError
 from centralita.ground.run import environment, run

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
+from centralita.clone.disks import Golden
 from centralita.clone.files import GuestFile
 from centralita.clone.identity import Identity, IdentityStore
-from centralita.clone.make import Clone, Golden, make_clone
+from centralita.clone.make import Clone, make_clone
 from centralita.ground import accel
 from centralita.ground.errors import CentralitaError
 from centralita.lab.firmware import Firmware

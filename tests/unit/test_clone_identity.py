@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from centralita.clone import identity as module
-from centralita.clone.identity import HostKey, Identity, IdentityStore
+from centralita.clone.identity import Identity, IdentityStore
 from centralita.ground.errors import CentralitaError
+from centralita.ground.run import run
 from centralita.spec.rules import weak_pin, weak_secret
 from centralita.spec.tenant import Tenant
 
@@ -36,12 +37,6 @@ def secrets_of(identity: Identity) -> set[str]:
     }
 
 
-@pytest.fixture
-def quick_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Host keys without ssh-keygen, where a test makes many identities."""
-    monkeypatch.setattr(module, "_host_keys", lambda: (HostKey("ed25519", module.random_secret(), "public"),))
-
-
 def test_an_identity_is_whole_and_well_formed(tmp_path: Path) -> None:
     made = IdentityStore(tmp_path / "ids").get_or_create(tenant())
     assert re.fullmatch(r"[0-9a-f]{32}", made.machine_id)
@@ -63,7 +58,7 @@ def test_it_is_the_same_again_and_another_without_the_store(tmp_path: Path) -> N
     assert not secrets_of(first) & secrets_of(other)
 
 
-def test_a_new_extension_changes_nothing_else(tmp_path: Path, quick_keys: None) -> None:
+def test_a_new_extension_changes_nothing_else(tmp_path: Path) -> None:
     store = IdentityStore(tmp_path)
     first = store.get_or_create(tenant())
     more = store.get_or_create(tenant(numbers=("101", "102", "103")))
@@ -73,7 +68,7 @@ def test_a_new_extension_changes_nothing_else(tmp_path: Path, quick_keys: None) 
     assert store.get_or_create(tenant(numbers=("101",))) == more  # one that comes back has its secret again
 
 
-def test_a_secret_of_the_file_is_not_stored(tmp_path: Path, quick_keys: None) -> None:
+def test_a_secret_of_the_file_is_not_stored(tmp_path: Path) -> None:
     given = Tenant.model_validate(
         {
             "name": "acme",
@@ -85,7 +80,7 @@ def test_a_secret_of_the_file_is_not_stored(tmp_path: Path, quick_keys: None) ->
     assert "Kx7-Zp2q9" not in (tmp_path / "acme.json").read_text()
 
 
-def test_modes_are_tight_whatever_the_umask(tmp_path: Path, quick_keys: None) -> None:
+def test_modes_are_tight_whatever_the_umask(tmp_path: Path) -> None:
     root = tmp_path / "ids"
     root.mkdir(mode=0o755)
     IdentityStore(root).get_or_create(tenant())
@@ -95,7 +90,7 @@ def test_modes_are_tight_whatever_the_umask(tmp_path: Path, quick_keys: None) ->
     assert not list(root.glob("*.new"))
 
 
-def test_a_damaged_file_is_an_error_and_stays(tmp_path: Path, quick_keys: None) -> None:
+def test_a_damaged_file_is_an_error_and_stays(tmp_path: Path) -> None:
     store = IdentityStore(tmp_path)
     store.get_or_create(tenant())
     path = tmp_path / "acme.json"
@@ -106,7 +101,7 @@ def test_a_damaged_file_is_an_error_and_stays(tmp_path: Path, quick_keys: None) 
     assert len(path.read_text()) == 40
 
 
-def test_no_two_tenants_share_anything(tmp_path: Path, quick_keys: None) -> None:
+def test_no_two_tenants_share_anything(tmp_path: Path) -> None:
     store = IdentityStore(tmp_path)
     made = [store.get_or_create(tenant(f"t{i}")) for i in range(30)]
     for kind in ("machine_id", "uuid", "mac"):
@@ -116,7 +111,7 @@ def test_no_two_tenants_share_anything(tmp_path: Path, quick_keys: None) -> None
 
 
 def test_a_mac_in_the_store_is_not_given_twice(
-    tmp_path: Path, quick_keys: None, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = IdentityStore(tmp_path)
     first = store.get_or_create(tenant("a"))
@@ -126,7 +121,6 @@ def test_a_mac_in_the_store_is_not_given_twice(
 
 
 def _create(root: str, queue: multiprocessing.Queue[str]) -> None:
-    module._host_keys = lambda: (HostKey("ed25519", module.random_secret(), "public"),)
     queue.put(IdentityStore(Path(root)).get_or_create(tenant()).machine_id)
 
 
@@ -142,14 +136,58 @@ def test_processes_at_once_get_the_same(tmp_path: Path) -> None:
     assert len(found) == 1
 
 
-def test_nothing_secret_is_in_a_repr(tmp_path: Path, quick_keys: None) -> None:
+def test_nothing_secret_is_in_a_repr(tmp_path: Path) -> None:
     made = IdentityStore(tmp_path).get_or_create(tenant())
     shown = repr(made)
     for secret in (*made.sip_secrets.values(), *made.voicemail_pins.values(), made.host_keys[0].private):
         assert secret not in shown
 
 
-def test_forgetting(tmp_path: Path, quick_keys: None) -> None:
+def test_what_two_tenants_share_is_found_and_nothing_is_written(tmp_path: Path) -> None:
+    store = IdentityStore(tmp_path)
+    first = store.get_or_create(tenant("a"))
+    copied = json.loads((tmp_path / "a.json").read_text())
+    for what, changes in {
+        "MAC address": {"mac": first.mac},
+        "UUID": {"uuid": first.uuid},
+        "machine-id": {"machine_id": first.machine_id},
+        r"SSH host key \(ed25519\)": {"host_keys": copied["host_keys"]},
+        "SIP secret of 101": {"sip_secrets": {"101": first.sip_secrets["102"]}},
+    }.items():
+        (tmp_path / "b.json").unlink(missing_ok=True)
+        store.get_or_create(tenant("b"))
+        planted = json.loads((tmp_path / "b.json").read_text()) | changes
+        (tmp_path / "b.json").write_text(json.dumps(planted))
+        with pytest.raises(CentralitaError, match=f"b has the {what} of a"):
+            store.get_or_create_all([tenant("b"), tenant("c")])
+        assert not (tmp_path / "c.json").exists()
+    (tmp_path / "b.json").write_text(json.dumps(copied))
+    with pytest.raises(CentralitaError, match="is that of a"):
+        store.get_or_create(tenant("b"))
+
+
+def test_keys_are_what_openssh_and_openssl_take(tmp_path: Path) -> None:
+    people = ({"number": "101", "name": "Ana", "transport": "tls"},)
+    made = IdentityStore(tmp_path / "ids").get_or_create(
+        Tenant.model_validate({"name": "acme", "extensions": people})
+    )
+    for key in made.host_keys:
+        path = tmp_path / key.kind
+        path.touch(mode=0o600)
+        path.write_text(key.private)
+        assert run(["ssh-keygen", "-y", "-P", "", "-f", path]).stdout.strip() == key.public
+    certificate, key_file = tmp_path / "tls.crt", tmp_path / "tls.key"
+    certificate.write_text(made.tls_certificate)
+    key_file.write_text(made.tls_key)
+    public = run(["openssl", "x509", "-in", certificate, "-noout", "-pubkey"]).stdout
+    assert run(["openssl", "pkey", "-in", key_file, "-pubout"]).stdout == public
+    assert "acme: OK" in run(["openssl", "verify", "-CAfile", certificate, certificate]).stdout.replace(
+        str(certificate), "acme"
+    )
+    assert "DNS:acme" in run(["openssl", "x509", "-in", certificate, "-noout", "-ext", "subjectAltName"]).stdout
+
+
+def test_forgetting(tmp_path: Path) -> None:
     store = IdentityStore(tmp_path)
     store.get_or_create(tenant())
     assert json.loads((tmp_path / "acme.json").read_text())["tenant"] == "acme"

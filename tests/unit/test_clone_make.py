@@ -12,14 +12,17 @@ from typing import cast
 
 import pytest
 
-from centralita.clone import identity, make
+from centralita.clone import make
+from centralita.clone.archive import archive
 from centralita.clone.data import MARKER
+from centralita.clone.disks import Golden
 from centralita.clone.files import GuestFile
-from centralita.clone.identity import HostKey, IdentityStore
-from centralita.clone.inject import Injected, archive
-from centralita.clone.make import Golden, make_clone, make_clones, remove_clone
+from centralita.clone.identity import IdentityStore
+from centralita.clone.inject import Injected
+from centralita.clone.make import make_clone, make_clones, remove_clone
 from centralita.ground.errors import CentralitaError
 from centralita.ground.run import run
+from centralita.packages.fetch import sha256_of
 from centralita.spec.tenant import Tenant
 
 pytestmark = pytest.mark.unit
@@ -34,13 +37,17 @@ def golden(tmp_path: Path) -> Golden:
     disk = tmp_path / "golden image" / "pbx.qcow2"
     disk.parent.mkdir()
     run(["qemu-img", "create", "-q", "-f", "qcow2", disk, "8M"])
-    record = SimpleNamespace(golden_digest="d" * 64, appliance="pbx", full_version="1.0.0+abc")
+    raw = tmp_path / "disk.raw"
+    run(["qemu-img", "convert", "-f", "qcow2", "-O", "raw", disk, raw])
+    form = SimpleNamespace(format="qcow2", sha256=sha256_of(disk))
+    record = SimpleNamespace(
+        golden_digest=sha256_of(raw), appliance="pbx", full_version="1.0.0+abc", formats=(form,), disk_key="none"
+    )
     return cast(Golden, SimpleNamespace(qcow2_path=disk, record=record))
 
 
 @pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> IdentityStore:
-    monkeypatch.setattr(identity, "_host_keys", lambda: (HostKey("ed25519", "PRIVATE", "public"),))
+def store(tmp_path: Path) -> IdentityStore:
     return IdentityStore(tmp_path / "ids")
 
 
@@ -48,11 +55,17 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> IdentityStore:
 def injected(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, Sequence[GuestFile]]]:
     seen: list[tuple[Path, Sequence[GuestFile]]] = []
 
-    def pretend(items: Sequence[tuple[Path, Sequence[GuestFile]]]) -> Injected:
+    def pretend(items: Sequence[tuple[Path, Sequence[GuestFile]]], **_options: object) -> Injected:
         seen.extend(items)
-        return Injected(1.0, tuple(0.1 for _ in items))
+        for disk, files in items:
+            with disk.open("r+b") as stream:
+                # Behind what a qcow2 uses, and not in its header.
+                stream.seek(4096 if disk.suffix == ".raw" else disk.stat().st_size)
+                stream.write(next(file.content for file in files if file.path == "/etc/machine-id"))
+        return Injected(1, 1.0, 0.1 * len(items))
 
     monkeypatch.setattr(make, "inject", pretend)
+    monkeypatch.setattr(make, "capacity", lambda: 255)
     return seen
 
 
@@ -68,7 +81,8 @@ def test_a_clone_is_an_overlay_and_a_record(
     assert described["backing-filename-format"] == "qcow2"
     record = json.loads((clone.folder / "clone.json").read_text())
     made = store.get_or_create(tenant())
-    assert (record["mac"], record["uuid"], record["golden_digest"]) == (made.mac, made.uuid, "d" * 64)
+    assert (record["mac"], record["uuid"]) == (made.mac, made.uuid)
+    assert record["golden_digest"] == golden.record.golden_digest
     text = (clone.folder / "clone.json").read_text()
     assert made.sip_secrets["101"] not in text and made.voicemail_pins["101"] not in text
     assert injected[0][1][-1] == extra
@@ -91,10 +105,11 @@ def test_a_whole_disk_needs_no_golden_image(
 def test_an_error_leaves_nothing(
     tmp_path: Path, golden: Golden, store: IdentityStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fails(_items: object) -> Injected:
+    def fails(_items: object, **_options: object) -> Injected:
         raise CentralitaError("no libguestfs")
 
     monkeypatch.setattr(make, "inject", fails)
+    monkeypatch.setattr(make, "capacity", lambda: 255)
     wanted = [(tenant(name), tmp_path / "clones" / name, ()) for name in ("a", "b")]
     with pytest.raises(CentralitaError, match="no libguestfs"):
         make_clones(golden, wanted, store)
@@ -193,3 +208,52 @@ def test_a_failed_clone_leaves_the_kept_data_disk_alone(
         make_clone(golden, tenant(), folder, store, data_mib=64)
     assert [path.name for path in folder.iterdir()] == ["data.raw"]
     assert (folder / "data.raw").read_bytes() == content and (folder / "data.raw").stat().st_nlink == 1
+
+
+def test_an_image_that_is_not_that_of_its_record_is_refused(
+    tmp_path: Path, golden: Golden, store: IdentityStore, injected: list[tuple[Path, Sequence[GuestFile]]]
+) -> None:
+    with golden.qcow2_path.open("r+b") as disk:
+        disk.seek(-1, 2)
+        disk.write(b"x")
+    with pytest.raises(CentralitaError, match=r"pbx\.qcow2 is not the image of pbx 1\.0\.0\+abc: its SHA-256 is "):
+        make_clone(golden, tenant(), tmp_path / "clones" / "acme", store)
+    assert not (tmp_path / "clones").exists() and injected == [] and store.all() == []
+
+
+def test_a_whole_disk_is_refused_where_the_golden_digest_differs(
+    tmp_path: Path, golden: Golden, store: IdentityStore, injected: list[tuple[Path, Sequence[GuestFile]]]
+) -> None:
+    cast(SimpleNamespace, golden.record).golden_digest = "d" * 64
+    with pytest.raises(CentralitaError, match=f"its record says {'d' * 64}"):
+        make_clones(golden, [(tenant(), tmp_path / "acme", ())], store, full=True)
+    assert not (tmp_path / "acme").exists() and injected == []
+
+
+def test_a_disk_with_another_s_identity_is_not_published(
+    tmp_path: Path, golden: Golden, store: IdentityStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(make, "inject", lambda *_items, **_options: Injected(1, 1.0, 0.1))
+    with pytest.raises(CentralitaError, match="does not hold the machine-id of acme"):
+        make_clones(golden, [(tenant(), tmp_path / "clones" / "acme", ())], store, batch=1)
+    assert list((tmp_path / "clones").iterdir()) == []
+
+
+def test_those_of_a_launch_are_there_when_a_later_one_fails(
+    tmp_path: Path,
+    golden: Golden,
+    store: IdentityStore,
+    injected: list[tuple[Path, Sequence[GuestFile]]],
+) -> None:
+    told: list[str] = []
+
+    def twice(made: Sequence[make.Clone]) -> None:
+        if told:
+            raise CentralitaError("no memory")
+        told.extend(clone.name for clone in made)
+
+    wanted = [(tenant(f"t{i}"), tmp_path / "clones" / f"t{i}", ()) for i in range(5)]
+    with pytest.raises(CentralitaError, match="no memory"):
+        make_clones(golden, wanted, store, batch=2, publishing=twice)
+    assert sorted(path.name for path in (tmp_path / "clones").iterdir()) == ["t0", "t1"] == told
+    assert len(injected) == 4

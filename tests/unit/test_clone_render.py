@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from centralita.clone.files import GuestFile
-from centralita.clone.identity import HostKey, Identity
+from centralita.clone.identity import Identity
+from centralita.clone.keypairs import HostKey
 from centralita.clone.render import load_manifest, render
 from centralita.ground.errors import SpecError
 from centralita.ground.paths import repo_root

@@ -7,7 +7,8 @@ import subprocess
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from centralita.clone.identity import HostKey, Identity
+from centralita.clone.identity import Identity
+from centralita.clone.keypairs import HostKey
 from centralita.lab.options import EMULATION_OPTIONS, lab_cfg
 from centralita.lab.ssh import known_hosts, ssh_config
 
