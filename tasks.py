@@ -278,7 +278,7 @@ def keys(c: Context, export: str = "", progress: str = "auto") -> None:
     first="appliance",
     help={
         "appliance": APPLIANCE,
-        "to": "where the depot is: a folder",
+        "to": "where the depot is: a folder, HOST:FOLDER, rsync+ssh://HOST/FOLDER (docs/depot.md)",
         "untested": "release without test results; clients are told",
         "dry_run": "only say what would be written",
         "name": "the depot's name, when it is new",

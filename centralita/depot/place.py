@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from centralita.depot.index import Entry
-from centralita.depot.reader import BLOCK, FolderReader
+from centralita.depot.reader import BLOCK, FolderReader, Progress
 from centralita.ground.errors import CentralitaError
 from centralita.ground.report import Step
 
@@ -60,6 +60,12 @@ class Place(Protocol):
 
     def listing(self) -> list[str]:
         """The paths of all files."""
+
+    def fetch(self, path: str, target: Path, size_bytes: int, progress: Progress) -> None:
+        """Bring a file here, as a Reader does."""
+
+    def opened(self) -> contextlib.AbstractContextManager[None]:
+        """What has to be held open for reading; `locked` includes it."""
 
     def locked(self) -> contextlib.AbstractContextManager[None]:
         """Keeps another publish out, as well as this kind of target can."""
@@ -115,6 +121,15 @@ class FolderPlace:
     def listing(self) -> list[str]:
         """See Place."""
         return [path.relative_to(self.folder).as_posix() for path in walk(self.folder)]
+
+    def fetch(self, path: str, target: Path, size_bytes: int, progress: Progress) -> None:
+        """See Place."""
+        self._reader.fetch(path, target, size_bytes, progress)
+
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """See Place: nothing."""
+        yield
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -179,7 +194,19 @@ def _copy(upload: Upload, part: Path, step: Step) -> None:
         hint = "free some space, and publish again" if error.errno == errno.ENOSPC else None
         raise CentralitaError(f"cannot write {upload.path}: {error.strerror}", hint=hint) from error
     if digest.hexdigest() != upload.entry.sha256:
-        raise CentralitaError(f"{upload.source} changed while it was published", hint="build again, publish again")
+        raise changed(upload)
+
+
+def changed(upload: Upload) -> CentralitaError:
+    """What to raise where a file is not what it was when its digest was taken."""
+    return CentralitaError(f"{upload.source} changed while it was published", hint="build again, publish again")
+
+
+def check_sources(uploads: Sequence[Upload]) -> None:
+    """Raises CentralitaError where a file that was to be sent is not the one that its record names."""
+    for upload in uploads:
+        if upload.source is not None and not is_as(upload.source, upload.entry):
+            raise changed(upload)
 
 
 def _sync(folder: Path) -> None:

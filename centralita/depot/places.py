@@ -2,18 +2,43 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from centralita.depot.place import FolderPlace, Place
 from centralita.ground.errors import CentralitaError
 
+HINT = "a folder, HOST:FOLDER, rsync+ssh://[USER@]HOST[:PORT]/FOLDER"
+_SSH = ("ssh", "rsync+ssh")
+# As rsync(1) and scp(1): a colon before the first slash.
+_SCP = re.compile(r"(?P<host>(?:[^/:@\s]+@)?(?:\[[0-9a-fA-F:.]+\]|[^/:@\s]+)):(?P<folder>[^\s].*)")
+
 
 def open_place(to: str) -> Place:
     """The place at an address. Raises CentralitaError for an address of no kind that is known."""
     parts = urlsplit(to)
+    if "@" in parts.netloc and ":" in parts.netloc.rpartition("@")[0]:
+        raise CentralitaError(
+            "a password may not stand in an address: others see it in the list of processes",
+            hint="ssh has keys; object stores and registries have files and variables for it (docs/depot.md)",
+        )
     if parts.scheme == "file":
         return FolderPlace(Path(unquote(parts.path)))
+    if parts.scheme in _SSH:
+        return _over_ssh(to, to.partition(":")[2], parts.path.removeprefix("/~/"))
     if "://" in to or not to:
-        raise CentralitaError(f"cannot publish to {to!r}", hint="a folder, rsync://…, ssh://…, s3://… or oci://…")
+        raise CentralitaError(f"cannot publish to {to!r}", hint=HINT)
+    if (match := _SCP.fullmatch(to)) and not Path(to).exists():
+        return _over_ssh(to, f"//{match['host']}", match["folder"])
     return FolderPlace(Path(to))
+
+
+def _over_ssh(to: str, rest: str, folder: str) -> Place:
+    from centralita.depot.ssh_place import SshPlace
+    from centralita.hosts.address import ssh_target
+
+    folder = unquote(folder).rstrip("/")
+    if not folder:
+        raise CentralitaError(f"{to} names no folder on that host", hint=HINT)
+    return SshPlace(ssh_target(to, rest), folder)

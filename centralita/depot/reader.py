@@ -61,15 +61,15 @@ class FolderReader:
                 data = stream.read(limit + 1)
         except FileNotFoundError:
             return None
-        return _within(data, limit, path)
+        return within(data, limit, path)
 
     def fetch(self, path: str, target: Path, size_bytes: int, progress: Progress) -> None:
         """See Reader."""
-        done = _begun(target, size_bytes)
+        done = begun(target, size_bytes)
         try:
             with self._open(path) as stream:
                 stream.seek(done)
-                _append(stream, target, done, size_bytes, progress, path)
+                append(stream, target, done, size_bytes, progress, path)
         except FileNotFoundError as error:
             raise CentralitaError(f"{path} is not in the depot", hint=f"the folder is {self.folder}") from error
 
@@ -111,11 +111,11 @@ class HttpReader:
                 data: bytes = answer.read(limit + 1)
             except (OSError, http.client.HTTPException) as error:
                 raise self._broken(path, error) from error
-        return _within(data, limit, path)
+        return within(data, limit, path)
 
     def fetch(self, path: str, target: Path, size_bytes: int, progress: Progress) -> None:
         """See Reader."""
-        done = _begun(target, size_bytes)
+        done = begun(target, size_bytes)
         if done == size_bytes and done:
             progress(done)
             return
@@ -125,7 +125,7 @@ class HttpReader:
             if answer.status != 206:
                 done = 0  # a server that knows no ranges sends all of it
             try:
-                _append(answer, target, done, size_bytes, progress, path)
+                append(answer, target, done, size_bytes, progress, path)
             except (OSError, http.client.HTTPException) as error:
                 raise self._broken(path, error) from error
 
@@ -149,13 +149,14 @@ class HttpReader:
         return CentralitaError(f"cannot read {path} from {self.url}: {reason}", hint="the same command goes on with it")
 
 
-def _within(data: bytes, limit: int, path: str) -> bytes:
+def within(data: bytes, limit: int, path: str) -> bytes:
+    """*data*, where it has at most *limit* bytes. Raises CentralitaError."""
     if len(data) > limit:
         raise CentralitaError(f"{path} is longer than {limit} bytes", hint="no depot of ours has that")
     return data
 
 
-def _begun(target: Path, size_bytes: int) -> int:
+def begun(target: Path, size_bytes: int) -> int:
     """How much of a file is there from an earlier time; more than all of it is nothing."""
     try:
         have = target.stat().st_size
@@ -164,8 +165,15 @@ def _begun(target: Path, size_bytes: int) -> int:
     return have if have <= size_bytes else 0
 
 
-def _append(stream: IO[bytes] | http.client.HTTPResponse, target: Path, done: int, size_bytes: int,
-            progress: Progress, path: str) -> None:  # fmt: skip
+def append(
+    stream: IO[bytes] | http.client.HTTPResponse,
+    target: Path,
+    done: int,
+    size_bytes: int,
+    progress: Progress,
+    path: str,
+) -> None:
+    """Write a stream to *target* behind its first *done* bytes. Raises CentralitaError for too few or too many."""
     progress(done)
     with target.open("r+b" if done else "wb") as out:
         out.seek(done)

@@ -47,7 +47,7 @@ def parse_host(text: str) -> HostAddress:
     driver, _plus, transport = scheme.partition("+")
     if colon and driver == "xl" and transport in ("", "ssh"):
         rest = rest.removeprefix("//")
-        return HostAddress(text, "xl", ssh=_ssh(text, f"//{rest}") if rest else None)
+        return HostAddress(text, "xl", ssh=ssh_target(text, f"//{rest}") if rest else None)
     if not colon or driver not in _DRIVERS or transport not in ("", "unix", "ssh"):
         raise CentralitaError(f"{text!r} names no host", hint=HINT)
     parts = urlsplit(f"//{rest.removeprefix('//')}" if rest.startswith("//") else rest)
@@ -58,10 +58,11 @@ def parse_host(text: str) -> HostAddress:
         raise CentralitaError(f"{text!r} does not say which libvirt", hint=f"add system: {text.rstrip('/')}/system")
     socket = parse_qs(parts.query).get("socket", [""])[-1]
     uri = f"{driver}+unix://{path}?socket={socket}" if socket else f"{driver}://{path}"
-    return HostAddress(text, "libvirt", uri, _ssh(text, rest) if transport == "ssh" else None)
+    return HostAddress(text, "libvirt", uri, ssh_target(text, rest) if transport == "ssh" else None)
 
 
-def _ssh(text: str, rest: str) -> SshTarget:
+def ssh_target(text: str, rest: str) -> SshTarget:
+    """Return whom `//USER@HOST:PORT/…?keyfile=…&known_hosts=…` names. Raises CentralitaError, which shows *text*."""
     try:
         parts = urlsplit(rest)
         host, user, port = parts.hostname or "", parts.username, parts.port

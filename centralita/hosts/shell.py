@@ -105,6 +105,11 @@ class SshShell(Shell):
         """Return the argument list that runs `argv` on the host: ssh hands its words to a shell as one line."""
         return [*self._argv, "--", self._host, f"LC_ALL=C {shlex.join(argv)}"]
 
+    @property
+    def transport(self) -> list[str]:
+        """The words that reach the host, up to its name: what rsync(1) takes as its remote shell."""
+        return list(self._argv)
+
     def close(self) -> None:
         """End the shared connection."""
         with suppress(CentralitaError):
@@ -130,18 +135,36 @@ def connect(address: HostAddress) -> Iterator[Shell]:
     if address.ssh is None:
         yield Shell()
         return
+    with connect_ssh(address.ssh, address.text) as shell:
+        yield shell
+
+
+@contextmanager
+def connect_ssh(target: SshTarget, text: str) -> Iterator[SshShell]:
+    """Return the shell of a host that *text* is the name of. Raises CentralitaError where it cannot be reached."""
     book = ledger.default()
     # A Unix socket's address has room for 107 bytes only.
     with book.tempdir("ctl-ssh-", Path("/var/tmp")) as sockets, book.children("ssh connections"):
-        shell = SshShell(address.ssh, sockets)
+        shell = SshShell(target, sockets)
         done = shell.run(["true"], check=False, timeout_s=120)
         if done.returncode != 0:
             said = done.stderr.strip() or f"ssh ended with status {done.returncode}"
-            raise CentralitaError(f"{address.text} cannot be reached: {said}", hint="try ssh to it by hand first")
+            raise CentralitaError(f"{text} cannot be reached: {said}", hint=_mend(said, target.host))
         try:
             yield shell
         finally:
             shell.close()
+
+
+def _mend(said: str, host: str) -> str:
+    """Return what helps against what ssh said."""
+    if "REMOTE HOST IDENTIFICATION HAS CHANGED" in said:
+        return f"was {host} set up anew? ask its owner for its key; only then: ssh-keygen -R {host}"
+    if "ost key verification failed" in said:
+        return f"{host}'s key is not known here: call `ssh {host}` once by hand, and compare the key it shows"
+    if "Permission denied" in said:
+        return f"no key of yours is let in: `ssh-add -l` shows those you have, `ssh-copy-id {host}` brings one there"
+    return "try ssh to it by hand first"
 
 
 def _token() -> str:

@@ -1,0 +1,102 @@
+"""Real servers that releases are published to, each a plain process on a port of its own on the loopback."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from centralita.ground import ledger
+from centralita.ground.run import environment, run
+from centralita.image.ostree import private_mounts
+
+_START_S = 60.0
+_SSHD = 'mount --bind "$1" /etc/passwd && shift && exec dropbear "$@"'
+
+
+def free_port() -> int:
+    """A port of the loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def serving(argv: Sequence[str | Path], port: int, log: Path, env: dict[str, str] | None = None) -> Iterator[None]:
+    """A server from the moment that it takes connections."""
+    with (
+        log.open("ab") as sink,
+        ledger.default().process(argv, env={**environment(), **(env or {})}, stdout=sink, stderr=sink) as process,
+    ):
+        deadline = time.monotonic() + _START_S
+        while True:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise AssertionError(f"{argv[0]} does not listen: {log.read_text()}")
+            time.sleep(0.05)
+        yield
+
+
+@dataclass(frozen=True)
+class SshServer:
+    """An SSH daemon with a key of its own; who calls it is this user, with another home folder."""
+
+    folder: Path
+    port: int
+
+    def address(self, path: Path | str, *, known_hosts: str = "known_hosts", scheme: str = "rsync+ssh") -> str:
+        """How a folder on it is named."""
+        query = f"keyfile={self.folder / 'client'}&known_hosts={self.folder / known_hosts}"
+        return f"{scheme}://127.0.0.1:{self.port}{path}?{query}"
+
+
+@contextmanager
+def ssh_server(folder: Path) -> Iterator[SshServer]:
+    """Run dropbear; root only, as the user's home folder is another one for it."""
+    home, port = folder / "home", free_port()
+    (home / ".ssh").mkdir(parents=True, mode=0o700)
+    home.chmod(0o700)
+    run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "tests", "-f", folder / "client"])
+    (home / ".ssh/authorized_keys").write_text((folder / "client.pub").read_text())
+    said = run(["dropbearkey", "-t", "ed25519", "-f", folder / "server"]).stdout
+    public = next(line for line in said.splitlines() if line.startswith("ssh-ed25519"))
+    (folder / "known_hosts").write_text(f"[127.0.0.1]:{port} {' '.join(public.split()[:2])}\n")
+    (folder / "nobody_known").touch()
+    name = re.escape(pwd.getpwuid(os.getuid()).pw_name)
+    users = re.sub(rf"(?m)^({name}:(?:[^:]*:){{4}})[^:]*", rf"\1{home}", Path("/etc/passwd").read_text())
+    (folder / "passwd").write_text(users)
+    argv: list[str | Path] = [
+        "-F",
+        "-E",
+        "-s",
+        "-r",
+        folder / "server",
+        "-p",
+        f"127.0.0.1:{port}",
+        "-P",
+        folder / "pid",
+    ]
+    mounts = private_mounts()
+    with ExitStack() as stack:
+        if not mounts:  # in a chroot: what is mounted there would stay
+            stack.enter_context(ledger.default().mount(Path("/etc/passwd")))
+        command = [*mounts, "sh", "-c", _SSHD, "sh", folder / "passwd", *argv]
+        stack.enter_context(serving(command, port, folder / "sshd.log"))
+        yield SshServer(folder, port)
+
+
+def killed(script: str, *words: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run a Python program that may end itself by SIGKILL."""
+    import sys
+
+    argv = [sys.executable, "-c", script, *map(str, words)]
+    return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=300)
