@@ -369,6 +369,35 @@ def deploy(
     bring(clone, host=host, from_=from_, to=to, dry_run=dry_run, start=start, replace=replace)
 
 
+@task(
+    first="tenant",
+    help={
+        "tenant": TENANT,
+        "dry_run": "only show the difference",
+        "yes": "do not ask, at a terminal, before anything is changed",
+        "address": "where the clone is, or what --ssh-config calls it; by default as its file or its host says",
+        "key": "the admin's private SSH key; by default what ssh finds, its agent included",
+        "ssh_config": "an ssh_config(5) for the way to it; the host keys that count are those of the identity store",
+        "from": FROM,
+    },
+)
+def apply(
+    c: Context,
+    tenant: str,
+    dry_run: bool = False,
+    yes: bool = False,
+    address: str = "",
+    key: str = "",
+    ssh_config: str = "",
+    from_: str = "",
+    progress: str = "auto",
+) -> None:
+    """Show how a tenant's running clone differs from its file, and change that without dropping a call."""
+    from centralita.desk.applying import apply as bring
+
+    bring(tenant, address=address, key=key, ssh_config=ssh_config, from_=from_, dry_run=dry_run, yes=yes)
+
+
 @task(first="clone", help={"clone": CLONE, "from": FROM, "purge": "remove its data from the host too"})
 def undeploy(c: Context, clone: str, from_: str = "", purge: bool = False, progress: str = "auto") -> None:
     """Take a clone from its host; its data stay there unless --purge, and its folder here."""
@@ -410,7 +439,23 @@ def seed(c: Context, tenant: str, to: str = "", progress: str = "auto") -> None:
 
 
 namespace = Collection(
-    build, show, doctor, lock, run, clone, seed, deploy, undeploy, remove, status, test, clean, keys, publish, pull
+    build,
+    show,
+    doctor,
+    lock,
+    run,
+    clone,
+    seed,
+    deploy,
+    apply,
+    undeploy,
+    remove,
+    status,
+    test,
+    clean,
+    keys,
+    publish,
+    pull,
 )
 namespace.add_task(list_, "list")
 tenants = Collection("tenant", check)

@@ -24,6 +24,8 @@ class SshTarget:
     port: int | None = None
     keyfile: str | None = None
     known_hosts: str | None = None
+    config: str | None = None
+    options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

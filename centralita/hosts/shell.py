@@ -79,25 +79,36 @@ class Shell:
         run(["cp", "--reflink=auto", "--sparse=always", "--", source, str(folder)])
 
 
+def host_argv(target: SshTarget) -> list[str]:
+    """Return ssh(1) with all that it has to know of a host but the host's name."""
+    argv = ["ssh", *(["-F", target.config] if target.config else [])]
+    for option in target.options:
+        argv += ["-o", option]
+    argv += ["-o", "BatchMode=yes", "-o", "ConnectTimeout=30", "-o", "ServerAliveInterval=15", "-o", "LogLevel=ERROR"]
+    if target.keyfile:
+        argv += ["-i", target.keyfile, "-o", "IdentitiesOnly=yes"]
+    if target.known_hosts:
+        # Quoted: ssh takes a list of files here.
+        argv += ["-o", f'UserKnownHostsFile="{target.known_hosts}"', "-o", "GlobalKnownHostsFile=/dev/null"]
+    if target.port:
+        argv += ["-p", str(target.port)]
+    if target.user:
+        argv += ["-l", target.user]
+    return argv
+
+
 class SshShell(Shell):
     """Runs commands on a host that ssh(1) reaches, all over one connection."""
 
     local = False
 
-    def __init__(self, target: SshTarget, sockets: Path) -> None:
-        """`sockets` is a folder with a short name, for the shared connection."""
-        argv = ["ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=30", "-o", "ServerAliveInterval=15"]
-        argv += ["-o", "ControlMaster=auto", "-o", "ControlPersist=600", "-o", f"ControlPath={sockets}/%C"]
-        argv += ["-o", "LogLevel=ERROR"]
-        if target.keyfile:
-            argv += ["-i", target.keyfile, "-o", "IdentitiesOnly=yes"]
-        if target.known_hosts:
-            # Quoted: ssh takes a list of files here.
-            argv += ["-o", f'UserKnownHostsFile="{target.known_hosts}"', "-o", "GlobalKnownHostsFile=/dev/null"]
-        if target.port:
-            argv += ["-p", str(target.port)]
-        if target.user:
-            argv += ["-l", target.user]
+    def __init__(self, target: SshTarget, sockets: Path | None) -> None:
+        """`sockets` is a folder with a short name, for the shared connection; None: each command has its own."""
+        argv = host_argv(target)
+        if sockets is None:
+            argv += ["-o", "ControlMaster=no", "-o", "ControlPath=none"]
+        else:
+            argv += ["-o", "ControlMaster=auto", "-o", "ControlPersist=600", "-o", f"ControlPath={sockets}/%C"]
         self._argv = argv
         self._host = target.host
 
