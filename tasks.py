@@ -336,6 +336,44 @@ def verify(c: Context, folder: str, key: str = "", progress: str = "auto") -> No
     check_depot(folder, key)
 
 
+DEPOT = "where the depot is, as publish takes it"
+VALID = "for how long clients believe its index"
+
+
+@task(
+    first="depot",
+    shown_as="depot.prune",
+    help={
+        "depot": DEPOT,
+        "keep": "how many releases of each appliance stay: the newest",
+        "appliance": "remove releases of this appliance only",
+        "valid_days": VALID,
+        "dry_run": "only say what would be removed",
+    },
+)
+def prune(
+    c: Context,
+    depot: str,
+    keep: int = 3,
+    appliance: str = "",
+    valid_days: int = 30,
+    dry_run: bool = False,
+    progress: str = "auto",
+) -> None:
+    """Remove older releases from a depot: first from its index, then their files."""
+    from centralita.desk.depots import prune as remove_old
+
+    remove_old(depot, keep=keep, appliance=appliance, valid_days=valid_days, dry_run=dry_run)
+
+
+@task(first="depot", shown_as="depot.refresh", help={"depot": DEPOT, "valid_days": VALID})
+def refresh(c: Context, depot: str, valid_days: int = 30, progress: str = "auto") -> None:
+    """Sign a depot's index anew before it expires; nothing else changes."""
+    from centralita.desk.depots import prune as renew
+
+    renew(depot, keep=None, appliance="", valid_days=valid_days, dry_run=False)
+
+
 CLONE = "the clone's name, or the path of its folder"
 FROM = "the folder that holds the clone's folder; by default where it was made"
 
@@ -463,4 +501,4 @@ tenants.add_task(show_tenant, "show")
 tenants.add_task(explain, "explain")
 tenants.add_task(provision, "provision")
 namespace.add_collection(tenants)
-namespace.add_collection(Collection("depot", verify))
+namespace.add_collection(Collection("depot", verify, prune, refresh))

@@ -51,10 +51,14 @@ class Listed(Frozen):
 
 
 class Index(Frozen):
-    """The whole. ``others`` are the indexes for other clients, and the public keys. Releases stand oldest first."""
+    """The whole. ``others`` are the indexes for other clients, and the public keys. Releases stand oldest first.
+
+    ``url`` is where the depot is served, for indexes that need a whole address; empty where that was not said.
+    """
 
     schema_version: Literal[1] = 1
     depot: str = Field(min_length=1)
+    url: str = ""
     serial: int = Field(ge=1)
     created: Moment
     expires: Moment

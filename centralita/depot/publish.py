@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -25,10 +26,14 @@ VALID_DAYS = 30
 
 @dataclass(frozen=True)
 class State:
-    """What a depot has: its index (None: nothing yet), and the record of each release that it lists."""
+    """What a depot has: its index (None: nothing yet), and the record of each release that it lists.
+
+    ``left`` are the other clients' indexes that publishes which were killed have, or may have, written.
+    """
 
     index: Index | None
     releases: tuple[Release, ...]
+    left: frozenset[str] = frozenset()
 
     def release(self, appliance: str, version: str) -> Release | None:
         """One of the releases."""
@@ -50,15 +55,18 @@ class Plan:
     others: tuple[Upload, ...]
     top: Upload
     kept: frozenset[str]
-    # The indexes of other clients until now.
+    # What is named by the index that is served until now, itself included.
+    served: frozenset[str]
+    # The indexes of other clients until now, those of publishes that were killed included.
     before: frozenset[str]
 
 
 def read_state(place: Place, keys: Keys) -> State:
     """What is published at a place, verified. Raises CentralitaError where it is not all signed by our own keys."""
     data = place.read(INDEX, LIMIT)
+    left = _left(place, keys)
     if data is None:
-        return State(None, ())
+        return State(None, (), left)
     claimed = read_index(data)
     try:
         index = verified_index(data, place.read(f"{claimed.path}.minisig", LIMIT), keys.minisign)
@@ -74,22 +82,36 @@ def read_state(place: Place, keys: Keys) -> State:
             f"{place.name} is not a depot that these keys may change: {error.message}",
             hint="look into it with `invoke depot.verify`; or publish to another place",
         ) from error
-    return State(index, tuple(releases))
+    return State(index, tuple(releases), left)
+
+
+def _left(place: Place, keys: Keys) -> frozenset[str]:
+    """What the journals of publishes that were killed name outside the folders that are ours alone."""
+    found: set[str] = set()
+    for path in place.listing():
+        if not path.startswith(f"{JOURNAL}/") or not path.endswith(".json"):
+            continue
+        data, signature = place.read(path, LIMIT), place.read(f"{path}.minisig", LIMIT)
+        # One that is not ours names nothing: what lies beside it is for its owner to look at.
+        with contextlib.suppress(CentralitaError):
+            index = verified_index(data or b"", signature, keys.minisign, path)
+            found |= {entry.path for entry in index.others}
+    return frozenset(found)
 
 
 def entries_of(listed: Listed, release: Release) -> list[Entry]:
     """Every file of a release."""
     inner = [entry_for(file) for file in release.files]
     inner += [entry_for(document) for document in release.documents]
+    # The record first: by it the others are known, and belong to somebody.
     return [listed.record, *listed.signatures, *inner, *(entry_for(delta) for delta in listed.deltas)]
 
 
 def signed(keys: Keys, staging: Path, path: str, data: bytes, moment: datetime) -> tuple[Upload, ...]:
     """A file and its two signatures beside it, waiting in *staging*."""
-    name = path
     return (
         written(staging, path, data),
-        written(staging, f"{path}.minisig", keys.sign_minisign(data, name, moment)),
+        written(staging, f"{path}.minisig", keys.sign_minisign(data, path, moment)),
         written(staging, f"{path}.asc", keys.sign_openpgp(data, moment)),
     )
 
@@ -113,7 +135,8 @@ def list_release(
         signatures=tuple(upload.entry for upload in record[1:]),
         deltas=tuple(delta for delta, _source in deltas),
     )
-    return listed, (*uploads, *record)
+    # Signatures and record first: by the record, what follows is known for what it is.
+    return listed, (*reversed(record), *uploads)
 
 
 def others(
@@ -167,6 +190,7 @@ def make_plan(
     old = state.index
     index = Index(
         depot=name,
+        url=url,
         serial=old.serial + 1 if old else 1,
         created=moment,
         expires=expiry(valid_days),
@@ -180,14 +204,24 @@ def make_plan(
     # The signature first: a journal that is there is one that can be believed.
     coming = f"{JOURNAL}/{short(data)}.json"
     journal = [Upload(entry_of(coming + s, _bytes(u)), u.source) for u, s in ((trio[1], ".minisig"), (trio[0], ""))]
-    kept = {INDEX, *(entry.path for entry in entries)}
-    for number in (index.serial, index.serial - 1):
-        kept |= {numbered(number) + suffix for suffix in ("", *SIGNATURES)}
-    for line, release in zip(listed, releases, strict=True):
-        kept |= {entry.path for entry in entries_of(line, release)}
+    kept = _named(index, releases) | _trio(index.serial - 1)
     top = Upload(entry_of(INDEX, data), trio[0].source)
-    before = frozenset(entry.path for entry in old.others) if old else frozenset()
-    return Plan(index, tuple(journal), trio, tuple(files), tuple(rendered), top, frozenset(kept), before)
+    before = state.left | (frozenset(entry.path for entry in old.others) if old else frozenset())
+    served = _named(old, state.releases) if old else frozenset()
+    return Plan(index, tuple(journal), trio, tuple(files), tuple(rendered), top, kept, served, before)
+
+
+def _trio(serial: int) -> frozenset[str]:
+    """An index under its number, and its signatures."""
+    return frozenset(numbered(serial) + suffix for suffix in ("", *SIGNATURES))
+
+
+def _named(index: Index, releases: Sequence[Release]) -> frozenset[str]:
+    """The paths of all files that an index names, its own included."""
+    names = {INDEX, *_trio(index.serial), *(entry.path for entry in index.others)}
+    for line, release in zip(index.releases, releases, strict=True):
+        names |= {entry.path for entry in entries_of(line, release)}
+    return frozenset(names)
 
 
 def _bytes(upload: Upload) -> bytes:
@@ -198,16 +232,17 @@ def _bytes(upload: Upload) -> bytes:
 def carry_out(plan: Plan, place: Place, *, dry_run: bool = False) -> dict[str, str]:
     """Bring a depot into the planned state, and return what was done, in words.
 
-    Killed at any moment the old state stays served; what a killed publish left is taken over, or removed, by the next.
+    Killed at any moment, the old state stays served or the new one is; what is left then is taken over, or removed,
+    by the next. At each moment every file is named by an index or a journal that is there, so that `depot.verify`
+    knows it: hence records before their files, and removal the other way round.
     """
     reporter = get_reporter()
     with reporter.step("compare") as step:
         new = place.missing([*plan.files, *plan.numbered])
         changed = place.missing(plan.others)
         top = place.missing([plan.top])
-        gone = sorted(
-            path for path in place.listing() if (_ours(path) or path in plan.before) and path not in plan.kept
-        )
+        ours = (path for path in place.listing() if _ours(path) or path in plan.before)
+        gone = sorted((path for path in ours if path not in plan.kept), key=_removal)
         step.note(f"{len(new)} of {len(plan.files) + len(plan.numbered)} files are new")
     if not (new or changed or top or gone):
         return {"published": "already, nothing has changed"}
@@ -223,14 +258,33 @@ def carry_out(plan: Plan, place: Place, *, dry_run: bool = False) -> dict[str, s
         for path in gone:
             reporter.info(f"would remove {path}")
         return {f"would be {key}": value for key, value in rows.items()}
+    # What nobody is served any more, but journals: those tell of files that may be the new state's, too.
+    stale = [path for path in gone if path not in plan.served and not path.startswith(f"{JOURNAL}/")]
+    records = [upload for upload in new if _is_record(upload.path)]
     with reporter.step("upload", total=total) as step:
         place.put(plan.journal, step)
-        place.put(new, step)
+        place.put(records, step)
+        place.delete(stale)
+        place.put([upload for upload in new if upload not in records], step)
         place.put(changed, step)
     with reporter.step("switch") as step:
         place.put(top, step)
-    place.delete([*gone, *(upload.path for upload in reversed(plan.journal))])
+    late = [path for path in gone if path not in stale]
+    place.delete([*late, *(upload.path for upload in reversed(plan.journal) if upload.path not in late)])
     return rows
+
+
+def _removal(path: str) -> tuple[int, str]:
+    """Sorts files in the order of their removal: first what records name, then these, then indexes and journals."""
+    folder = path.split("/")[0]
+    rank = {"index": 2, JOURNAL: 3}.get(folder, 1 if _is_record(path) else 0)
+    return rank, path
+
+
+def _is_record(path: str) -> bool:
+    """Whether it is a release's record, or a signature of one."""
+    folder, _, name = path.rpartition("/")
+    return folder.startswith("releases/") and name.startswith("release-")
 
 
 def _ours(path: str) -> bool:

@@ -9,6 +9,7 @@ from centralita.depot.client import read_key
 from centralita.depot.compose import compose, declared_now, read_golden
 from centralita.depot.keys import MINISIGN_PUB, OPENPGP_PUB, make_keys, needed_keys
 from centralita.depot.places import open_place
+from centralita.depot.prune import plan_pruning
 from centralita.depot.publish import VALID_DAYS, carry_out, list_release, make_plan, read_state
 from centralita.depot.pull import pull as pull_release
 from centralita.depot.record import newest
@@ -87,12 +88,33 @@ def publish_golden(
             keys,
             staging,
             name=name or (state.index.depot if state.index else "centralita"),
-            url=url,
+            url=url or (state.index.url if state.index else ""),
             valid_days=valid_days,
         )
         rows = carry_out(plan, place, dry_run=dry_run)
     title = f"{release.label} in {place.name}"
     get_reporter().summary(title, {"index": f"number {plan.index.serial}, until {plan.index.expires:%Y-%m-%d}", **rows})
+
+
+def prune(to: str, *, keep: int | None, appliance: str, valid_days: int, dry_run: bool) -> None:
+    """Remove older releases from a depot (*keep* None: none), and sign its index anew."""
+    keys = needed_keys()
+    place = open_place(to)
+    with place.locked(), ledger.default().tempdir("prune-") as staging:
+        with get_reporter().step("read the depot"):
+            state = read_state(place, keys)
+        found = plan_pruning(state, keys, staging, keep=keep, appliance=appliance, valid_days=valid_days)
+        rows = carry_out(found.plan, place, dry_run=dry_run)
+    index = found.plan.index
+    get_reporter().summary(
+        place.name,
+        {
+            "kept": ", ".join(found.kept),
+            "removed releases": ", ".join(found.gone) or "none",
+            "index": f"number {index.serial}, until {index.expires:%Y-%m-%d}",
+            **rows,
+        },
+    )
 
 
 def pull(appliance: str, *, url: str, version: str, formats: str, key: str) -> Golden:

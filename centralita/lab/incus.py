@@ -69,9 +69,7 @@ def incus(network: LabNetwork, workdir: Path) -> Iterator[Incus]:
         raise CentralitaError("Incus cannot run here: / is no mount point", hint="run it outside of the chroot")
     tree = tools_tree("incus")
     with ExitStack() as stack:
-        home = stack.enter_context(
-            ledgers.default().tempdir("centralita-incus-", parent=Path("/var/tmp"), mode=0o711)
-        )
+        home = stack.enter_context(ledgers.default().tempdir("centralita-incus-", parent=Path("/var/tmp"), mode=0o711))
         root = home / "root"
         run(["cp", "-a", tree.root, root])
         for name in ("proc", "sys", "dev", "run", "tmp", "root", "var/lib/incus", "var/log/incus"):

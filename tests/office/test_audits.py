@@ -19,6 +19,7 @@ from tests.office.company import Company, company, until
 
 pytestmark = [pytest.mark.calls, pytest.mark.xdist_group("audits")]
 
+
 @pytest.fixture(scope="module")
 def hotel(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Company]:
     """The hotel."""
