@@ -101,11 +101,12 @@ def run(
 
 @task(
     help={
-        "tier": "lint, unit, image, calls, targets, formats: one or more with commas; if empty all but formats",
+        "tier": "lint, unit, image, calls, targets, formats, xen: with commas; if empty all but formats and xen",
         "appliance": "the appliance whose image is tested",
         "target": "targets of the tier targets, with commas: kvm, xen-pv, xen-pvh, xen-hvm, xen-pvgrub, xen-pvh-grub",
         "keyword": "pytest's -k",
         "exit_first": "stop at the first failure",
+        "repeat": "boot Xen targets and call so often, for the rate of failures; nothing else is tested",
     }
 )
 def test(
@@ -115,12 +116,13 @@ def test(
     target: str = "",
     keyword: str = "",
     exit_first: bool = False,
+    repeat: int = 0,
     progress: str = "auto",
 ) -> None:
     """Run the tests: linters, units, the image, calls through it, targets."""
     from centralita.desk.testing import run_tests
 
-    sys.exit(run_tests(tier, appliance, keyword, exit_first, target))
+    sys.exit(run_tests(tier, appliance, keyword, exit_first, target, repeat))
 
 
 @task(

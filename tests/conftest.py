@@ -15,10 +15,11 @@ from centralita.lab.sip import SipAnswer
 from centralita.lab.xen.lab import XenGuest
 from centralita.spec.tenant import Tenant, load_tenant
 from tests.matrix import ABOUT, TARGET, show_matrix
+from tests.repeats import KIND, show_repeats
 from tests.results import PROOF, remember_golden
 
 TESTS = Path(__file__).parent
-TIERS = ("lint", "unit", "image", "calls", "targets", "formats")
+TIERS = ("lint", "unit", "image", "calls", "targets", "formats", "xen")
 # Deadlines, not expectations: what is emulated on a crowded host takes its time.
 BOOT_S = 240.0
 
@@ -27,6 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Options of our own."""
     parser.addoption("--appliance", default="pbx-small", help="the appliance whose image is tested")
     parser.addoption("--target", default="", help="targets to test, with commas; by default those that are quick")
+    parser.addoption("--repeat", default="0", help="how often a boot with a call is repeated on each target")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -49,13 +51,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     """Show what the tests measured, and the matrix of targets and checks."""
     reports = [*terminalreporter.stats.get("passed", []), *terminalreporter.stats.get("failed", [])]
     figures = [(report.nodeid.rpartition("::")[2], report.user_properties) for report in reports]
-    figures = [(test, [f for f in found if not f[0].startswith((ABOUT, TARGET, PROOF))]) for test, found in figures]
+    figures = [
+        (test, [f for f in found if not f[0].startswith((ABOUT, TARGET, PROOF, KIND))]) for test, found in figures
+    ]
     measured = {test: ", ".join(f"{name} {value}" for name, value in found) for test, found in figures if found}
     if measured:
         terminalreporter.section("figures")
         for test, shown in measured.items():
             terminalreporter.line(f"{test}: {shown}")
     show_matrix(terminalreporter, config)
+    show_repeats(terminalreporter, config)
 
 
 @dataclass(frozen=True)

@@ -46,14 +46,22 @@ class XlConfig:
     device: str = ""
     # Its data disk; empty: it has none.
     data: str = ""
+    # For xen-pvgrub and xen-pvh-grub, the path in dom0 of another GRUB than that of the package grub-xen-host.
+    grub: str = ""
+    # For HVM, the path in dom0 of a UEFI firmware that was built for Xen (OvmfXen); empty: SeaBIOS.
+    uefi: str = ""
 
     def __post_init__(self) -> None:
         if self.target not in _BOOT:
             raise CentralitaError(f"unknown Xen target {self.target!r}", hint=f"one of {', '.join(XEN_TARGETS)}")
-        for path in (self.disk, self.data):
+        if self.uefi and self.target != "xen-hvm":
+            raise CentralitaError(f"{self.target} has no firmware: UEFI is for xen-hvm")
+        if self.grub and "kernel" not in _BOOT[self.target]:
+            raise CentralitaError(f"{self.target} is not booted by GRUB from dom0")
+        for path in (self.disk, self.data, self.uefi, self.grub):
             if path and not _DEVICE.fullmatch(path):
                 raise CentralitaError(
-                    f"{path!r} cannot be a disk's path in dom0", hint="an absolute path of letters, digits and /._+-:"
+                    f"{path!r} cannot be a path in dom0", hint="an absolute path of letters, digits and /._+-:"
                 )
 
     def text(self) -> str:
@@ -68,6 +76,8 @@ class XlConfig:
             "name": self.name,
             "uuid": self.uuid,
             **_BOOT[self.target],
+            **({"kernel": self.grub} if self.grub else {}),
+            **({"bios": "ovmf", "bios_path_override": self.uefi} if self.uefi else {}),
             "memory": self.memory_mib,
             "vcpus": self.vcpus,
             "disk": disks,

@@ -11,20 +11,29 @@ from centralita.ground.errors import CentralitaError
 
 WORKERS = 2
 TARGETS = ("kvm", *XEN_TARGETS)
-TIERS = ("lint", "unit", "image", "calls", "targets", "formats")
-# What takes longest, and changes least: by name only. A publish always runs it.
-NOT_BY_DEFAULT = ("formats",)
+TIERS = ("lint", "unit", "image", "calls", "targets", "formats", "xen")
+# What takes longest, and changes least: by name only. A publish always runs the formats.
+NOT_BY_DEFAULT = ("formats", "xen")
 
 
-def run_tests(tier: str, appliance: str, keyword: str, exit_first: bool, target: str = "") -> int:
-    """Run the tests of the named tiers (with commas; where empty all but `formats`) and return pytest's exit status.
+def run_tests(tier: str, appliance: str, keyword: str, exit_first: bool, target: str = "", repeat: int = 0) -> int:
+    """Run the tests of the named tiers (with commas; where empty all that are not by name only).
+
+    Returns pytest's exit status.
 
     Targets that are named are tested by the tier `targets`, which is the only one that runs unless more are named.
+    With `repeat` the only test is a boot with a call, so often on each target of Xen.
     """
     targets = [t for t in target.split(",") if t]
     strange = [t for t in targets if t not in TARGETS]
     if strange:
         raise CentralitaError(f"no target {', '.join(strange)}", hint=f"targets: {', '.join(TARGETS)}")
+    if repeat < 0:
+        raise CentralitaError(f"--repeat {repeat} is no number of times")
+    if repeat and tier:
+        raise CentralitaError("--repeat has a tier of its own", hint="leave --tier out")
+    if repeat and "kvm" in targets:
+        raise CentralitaError("--repeat is for targets of Xen", hint=f"targets: {', '.join(XEN_TARGETS)}")
     if targets and not tier:
         tier = "targets"
     wanted = [t for t in tier.split(",") if t]
@@ -35,7 +44,7 @@ def run_tests(tier: str, appliance: str, keyword: str, exit_first: bool, target:
     # Two groups share the machine: the clone that phones call, and boots that take what it leaves of the processors.
     argv += ["-n", str(WORKERS), "--dist", "loadgroup"]
     chosen = " or ".join(wanted) if wanted else " and ".join(f"not {tier}" for tier in NOT_BY_DEFAULT)
-    argv += ["-m", chosen]
+    argv += ["-m", "repeat", "--repeat", str(repeat)] if repeat else ["-m", chosen]
     if targets:
         argv += ["--target", ",".join(targets)]
     if keyword:

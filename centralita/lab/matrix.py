@@ -1,17 +1,20 @@
 """The matrix of targets and checks: which of the tests passed on which hypervisor, for one golden image.
 
-Kept as JSON and as a page beside what was built, and shown as a table.
+Kept as JSON, as a page and as a picture beside what was built, and shown as a table.
 """
 
 from __future__ import annotations
 
+import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from html import escape
 from pathlib import Path
 from typing import Literal
 
+from rich.console import Console
 from rich.table import Table
 
 from centralita.ground import paths
@@ -20,6 +23,8 @@ from centralita.ground.errors import CentralitaError
 Outcome = Literal["passed", "failed", "skipped"]
 MARKS: dict[Outcome, str] = {"passed": "ok", "failed": "FAILED", "skipped": "skipped"}
 SCHEMA = 1
+#: The fact that stands at the head of a target's column.
+ACCELERATOR = "accelerator"
 STYLE = (
     "body{font:15px sans-serif;margin:2em}table{border-collapse:collapse;margin:1em 0}"
     "th{text-align:left;font-weight:400}"
@@ -66,7 +71,7 @@ class Matrix:
         table = Table(box=None, pad_edge=False)
         table.add_column("check")
         for target in self.targets:
-            table.add_column(target)
+            table.add_column(f"{target}\n{self.fact(target, ACCELERATOR)}")
         for check in self.checks:
             cells = [self.cell(target, check) for target in self.targets]
             table.add_row(check, *("-" if cell is None else MARKS[cell.outcome] for cell in cells))
@@ -75,6 +80,16 @@ class Matrix:
             values = [self.fact(target, name) for target in self.targets]
             table.add_row(f"  {name}", *values)
         return table
+
+    def as_svg(self) -> str:
+        """The same table as a picture."""
+        console = Console(record=True, file=io.StringIO(), width=46 + 16 * len(self.targets))
+        for name, value in self.about.items():
+            console.print(f"{name}: {value}", highlight=False)
+        console.print(self.table())
+        # Without the fonts that a reader's browser would have to fetch.
+        drawn = console.export_svg(title="One disk on each target", unique_id="targets")
+        return re.sub(r"@font-face \{.*?\}\s*|<!--.*?-->\s*", "", drawn, flags=re.DOTALL)
 
     def as_html(self) -> str:
         """The matrix as a page of its own, which needs nothing else: a row a check, then what was measured."""
@@ -88,7 +103,9 @@ class Matrix:
         about = "".join(
             f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in self.about.items()
         )
-        head = "".join(f"<th>{escape(target)}</th>" for target in self.targets)
+        head = "".join(
+            f"<th>{escape(target)}<br>{escape(self.fact(target, ACCELERATOR))}</th>" for target in self.targets
+        )
         body = "\n".join(
             f'<tr class="{kind}"><th>{escape(title)}</th>'
             + "".join(f'<td class="{mark}">{escape(text)}</td>' for mark, text in marks)
@@ -118,9 +135,11 @@ def matrix_path(appliance: str) -> Path:
 
 
 def write_matrix(matrix: Matrix, path: Path) -> None:
-    """Write it, and the page of the same name beside it: each whole, or not at all."""
+    """Write it, and the page and the picture of the same name beside it: each whole, or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    for target, text in ((path.with_suffix(".html"), matrix.as_html()), (path, matrix.as_json())):
+    forms = {".html": matrix.as_html(), ".svg": matrix.as_svg(), ".json": matrix.as_json()}
+    for suffix, text in forms.items():
+        target = path.with_suffix(suffix)
         part = target.with_name(f".{target.name}.part")
         part.write_text(text, encoding="utf-8")
         part.rename(target)

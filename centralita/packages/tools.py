@@ -41,6 +41,8 @@ class ToolSet:
         return Path(__file__).parent / "locks" / f"{self.name}.lock"
 
 
+# What dom0's packages ask for, and a dom0 that is made here has no use for.
+XEN_PROVIDES = ("grub-common", "grub2-common", "initramfs-tools", "linux-initramfs-tool", "ucf", "udev")
 TOOL_SETS = {
     s.name: s
     for s in (
@@ -84,8 +86,35 @@ TOOL_SETS = {
                 "ovmf", "busybox-static", "bash", "coreutils", "findutils", "grep", "iproute2", "kmod", "mawk", "mount",
                 "ncurses-base", "python3", "sed", "util-linux",
             ),
-            provides=("grub-common", "grub2-common", "initramfs-tools", "linux-initramfs-tool", "ucf", "udev"),
+            provides=XEN_PROVIDES,
         ),
+        # The same of Debian 13: Xen 4.20, by name only.
+        ToolSet(
+            "xen-dom0-4.20",
+            "trixie",
+            (
+                "xen-hypervisor-4.20-amd64", "xen-utils-4.20", "linux-image-amd64", "grub-xen-host", "qemu-system-xen",
+                "busybox-static", "bash", "coreutils", "findutils", "grep", "iproute2", "kmod", "mawk", "mount",
+                "ncurses-base", "python3", "sed", "util-linux",
+            ),
+            provides=XEN_PROVIDES,
+        ),
+        # The first one with libvirt's Xen driver besides, by name only.
+        ToolSet(
+            "xen-dom0-libvirt",
+            "bookworm",
+            (
+                "xen-hypervisor-4.17-amd64", "xen-utils-4.17", "linux-image-amd64", "grub-xen-host", "qemu-system-xen",
+                "busybox-static", "bash", "coreutils", "findutils", "grep", "iproute2", "kmod", "mawk", "mount",
+                "ncurses-base", "python3", "sed", "util-linux", "libvirt-daemon", "libvirt-daemon-driver-xen",
+                "libvirt-clients",
+            ),
+            provides=(*XEN_PROVIDES, "qemu-system-x86", "qemu-kvm", "libvirt-daemon-driver-qemu"),
+        ),
+        # GRUB for Xen's guests: from 2.14 on its PV loader knows zstd, which Debian 14's kernel is compressed by.
+        ToolSet("grub-xen", "forky", ("grub-xen-host",)),
+        # UEFI for Xen's HVM guests: later builds of Debian's left Xen out (https://bugs.debian.org/1000148).
+        ToolSet("ovmf-xen", "bullseye", ("ovmf",)),
     )
 }  # fmt: skip
 

@@ -7,8 +7,10 @@ import itertools
 import json
 import socket
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -101,6 +103,31 @@ def test_channel_gives_answers_events_and_errors(tmp_path: Path) -> None:
     channel.close()
 
 
+@pytest.mark.parametrize(("works", "nested", "name"), [(True, "Y", "kvm"), (True, "N", "tcg"), (False, "1", "tcg")])
+def test_host_runs_nested_where_kvm_works_and_lets_it(
+    works: bool, nested: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    switch = tmp_path / "kvm_amd/parameters/nested"
+    switch.parent.mkdir(parents=True)
+    switch.write_text(f"{nested}\n")
+    monkeypatch.setattr(xen_qemu, "KVM_MODULES", tmp_path)
+    monkeypatch.setenv("CENTRALITA_ACCEL", "kvm" if works else "tcg")
+    monkeypatch.setattr(xen_qemu, "pinned_qemu", lambda: (None, ("qemu",)))
+    accelerator = xen_qemu.host_accelerator()
+    assert accelerator.name == name
+    spec = host_spec(DOM0, Path("/w"), "02:00:00:00:00:01", [], guests_mib=512, accelerator=accelerator)
+    assert spec.cpu == ("host" if name == "kvm" else xen_qemu.EMULATED_CPU)
+
+
+def test_uefi_and_another_grub_are_for_the_targets_that_have_them() -> None:
+    assert parsed(replace(config("xen-hvm"), uefi="/o.fd").text())["bios_path_override"] == "/o.fd"
+    assert parsed(replace(config("xen-pvgrub"), grub="/g.bin").text())["kernel"] == "/g.bin"
+    with pytest.raises(CentralitaError, match="no firmware"):
+        replace(config("xen-pv"), uefi="/o.fd")
+    with pytest.raises(CentralitaError, match="not booted by GRUB"):
+        replace(config("xen-pv"), grub="/g.bin")
+
+
 def config(target: XenTarget = "xen-pv") -> XlConfig:
     return XlConfig(target, "duo", "7c2e0d3e-0000-4000-8000-000000000001", "52:54:00:12:34:56", "/dev/vg0/duo", 512)
 
@@ -142,6 +169,10 @@ def test_matrix_is_kept_and_a_check_that_did_not_pass_counts(tmp_path: Path) -> 
     ]
     write_matrix(Matrix({"golden_digest": "sha256:00"}, cells), tmp_path / "a" / "targets.json")
     matrix = load_matrix(tmp_path / "a" / "targets.json")
+    drawn = (tmp_path / "a" / "targets.svg").read_text()
+    assert ElementTree.fromstring(drawn).tag.endswith("svg")
+    assert "http" not in drawn.replace("http://www.w3.org/2000/svg", "")
+    assert "FAILED" in drawn
     assert matrix == Matrix({"golden_digest": "sha256:00"}, cells)
     assert (matrix.targets, matrix.checks) == (["xen-pv", "xen-pvh"], ["answers sip"])
     cell = matrix.cell("xen-pvh", "answers sip")

@@ -16,6 +16,11 @@ def serial_log(name: str) -> str:
     return f"serial-{name}.log"
 
 
+def serial_socket(name: str) -> str:
+    """The Unix socket in dom0 by which an HVM guest's serial port is typed on."""
+    return f"/run/serial-{name}.sock"
+
+
 def lab_overrides(config: XlConfig, options: Sequence[str] = EMULATION_OPTIONS) -> list[str]:
     """Arguments of `xl create` that change the domain for the lab, where the file stays as it is.
 
@@ -30,5 +35,6 @@ def lab_overrides(config: XlConfig, options: Sequence[str] = EMULATION_OPTIONS) 
         words.append('tsc_mode="native"')
     if config.target == "xen-hvm":
         # What firmware and GRUB say is said there only, and nobody but QEMU would read it.
-        words.append(f'serial="file:{CONSOLE_LOGS}/{serial_log(config.name)}"')
+        log = f"logfile={CONSOLE_LOGS}/{serial_log(config.name)},logappend=on"
+        words.append(f'serial="unix:{serial_socket(config.name)},server=on,wait=off,{log}"')
     return words

@@ -20,10 +20,15 @@ from centralita.packages.lockfile import LockedPackage
 from centralita.packages.source import current_lock, obtain
 from centralita.packages.tools import TOOL_SETS, ToolsTree, tools_tree, unpack
 
-XEN_VERSION = "4.17"
+#: The sets of packages that a dom0 can be made of (centralita/packages/tools.py).
+DOM0, DOM0_420, DOM0_LIBVIRT = "xen-dom0", "xen-dom0-4.20", "xen-dom0-libvirt"
+GRUB = "usr/lib/grub-xen"
+#: Where dom0's own GRUB lies, that of its Debian release: a newer one has its place.
+OWN_GRUB = "usr/lib/grub-xen-own"
+#: Firmware for HVM guests by UEFI.
+OVMF = "usr/share/ovmf/OVMF-xen.fd"
 INSIDE = Path(__file__).with_name("inside")
-AGENT_PATH = "usr/lib/centralita/agent.py"
-DISK_MIB = 384
+DISK_MIB = 512
 MKE2FS_CONF = """\
 [defaults]
 blocksize = 4096
@@ -67,44 +72,48 @@ class Dom0:
     key: str
 
 
-def _key(packages: tuple[LockedPackage, ...], disk_tools: ToolsTree) -> str:
-    return digest_of("xen-dom0", packages, disk_tools.digest, INSIDE, Path(__file__))
+def _key(packages: tuple[LockedPackage, ...], trees: dict[str, ToolsTree]) -> str:
+    return digest_of("xen-dom0", packages, [tree.digest for tree in trees.values()], INSIDE, Path(__file__))
 
 
 def _found(folder: Path, key: str) -> Dom0:
     return Dom0(folder / "xen", folder / "vmlinuz", folder / "initrd.img", folder / "disk.raw", key)
 
 
-def dom0() -> Dom0:
+def dom0(name: str = DOM0) -> Dom0:
     """The Xen host's files, from the cache or made (half a minute, and 130 MB of packages the first time)."""
-    tools = TOOL_SETS["xen-dom0"]
-    disk_tools = tools_tree("disk")
+    tools = TOOL_SETS[name]
+    trees = {tree: tools_tree(tree) for tree in ("disk", "grub-xen", "ovmf-xen")}
     store = cache.Store()
     lock = current_lock(tools.lock_path, tools.request)
     if lock is not None:
-        found = store.get("xen-dom0", key := _key(lock.packages, disk_tools))
+        found = store.get("xen-dom0", key := _key(lock.packages, trees))
         if found is not None:
             return _found(found, key)
-    with cache.lock("xen-dom0"), get_reporter().step("Xen host"):
+    with cache.lock(name), get_reporter().step("Xen host"):
         packages = obtain(tools.request, tools.lock_path, renew="invoke lock tools").lock.packages
-        key = _key(packages, disk_tools)
+        key = _key(packages, trees)
         if store.get("xen-dom0", key) is None:
             with store.put("xen-dom0", key) as folder:
-                _make(packages, folder, disk_tools)
+                _make(packages, folder, trees)
         made = store.get("xen-dom0", key)
         assert made is not None
         return _found(made, key)
 
 
-def _make(packages: tuple[LockedPackage, ...], folder: Path, disk_tools: ToolsTree) -> None:
+def _make(packages: tuple[LockedPackage, ...], folder: Path, trees: dict[str, ToolsTree]) -> None:
     with ledger.default().tempdir("xen-dom0-", parent=paths.cache_dir()) as work:
         root = work / "tree"
         unpack(packages, root)
         version = kernel_version_of(root)
-        (folder / "xen").write_bytes(gzip.decompress((root / f"boot/xen-{XEN_VERSION}-amd64.gz").read_bytes()))
+        (folder / "xen").write_bytes(gzip.decompress(next(root.glob("boot/xen-*-amd64.gz")).read_bytes()))
         shutil.copyfile(root / f"boot/vmlinuz-{version}", folder / "vmlinuz")
         _make_initramfs(root, version, folder / "initrd.img")
         _furnish(root)
+        (root / GRUB).rename(root / OWN_GRUB)
+        shutil.copytree(trees["grub-xen"].file(GRUB), root / GRUB)
+        (root / OVMF).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(trees["ovmf-xen"].file("usr/share/ovmf/OVMF.fd"), root / OVMF)
         _compile_python(root)
         config = work / "mke2fs.conf"
         config.write_text(MKE2FS_CONF)
@@ -112,7 +121,7 @@ def _make(packages: tuple[LockedPackage, ...], folder: Path, disk_tools: ToolsTr
             stream.truncate(DISK_MIB * 1024 * 1024)
         run(
             [
-                *disk_tools.command("mke2fs"), "-q", "-F", "-t", "ext4", "-O", "extent,dir_index,filetype,flex_bg",
+                *trees["disk"].command("mke2fs"), "-q", "-F", "-t", "ext4", "-O", "extent,dir_index,filetype,flex_bg",
                 "-m", "0", "-L", "dom0", "-E", "root_owner=0:0,lazy_itable_init=0", "-d", root, folder / "disk.raw",
             ],
             env={"MKE2FS_CONFIG": str(config)},
@@ -150,18 +159,22 @@ def _furnish(root: Path) -> None:
     for applet in run([root / "usr/bin/busybox", "--list"]).stdout.split():
         if not any((root / folder / applet).exists() for folder in ("usr/bin", "usr/sbin")):
             (root / "usr/bin" / applet).symlink_to("busybox")
-    for source, target in ((INSIDE / "init", "usr/lib/centralita/init"), (INSIDE / "agent.py", AGENT_PATH)):
-        shutil.copyfile(source, root / target)
-        (root / target).chmod(0o755)
+    for name in ("init", "agent.py", "receive.py"):
+        shutil.copyfile(INSIDE / name, root / "usr/lib/centralita" / name)
+        (root / "usr/lib/centralita" / name).chmod(0o755)
+    (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/bash\n")
+    (root / "etc/group").write_text("root:x:0:\n")
 
 
 def _compile_python(root: Path) -> None:
     """Compile Python's library with the tree's own Python: in emulation that would cost seconds at each start."""
     tree = ToolsTree("xen-dom0", root, "", unlocked=False)
-    folders = ["usr/lib/python3.11", f"usr/lib/xen-{XEN_VERSION}/lib/python", "usr/lib/centralita"]
+    python = next(path.name for path in (root / "usr/lib").glob("python3.*"))
+    xen = next(str(path.relative_to(root)) for path in (root / "usr/lib").glob("xen-*/lib/python"))
+    folders = [f"usr/lib/{python}", xen, "usr/lib/centralita"]
     run(
         [
-            *tree.command("python3.11"), "-I", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash",
+            *tree.command(python), "-I", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash",
             # Code that has syntax errors on purpose lies among the tests of lib2to3.
             "-x", "lib2to3/tests", "-s", root, "-p", "/", *(root / f for f in folders),
         ],

@@ -19,7 +19,7 @@ from centralita.lab import sip
 from centralita.lab.console import ConsoleText
 from centralita.lab.machine import MachineError
 from centralita.lab.options import EMULATION_OPTIONS
-from centralita.lab.xen.config import lab_overrides, serial_log
+from centralita.lab.xen.config import lab_overrides, serial_log, serial_socket
 from centralita.lab.xen.host import DomainState, XenHost
 
 T = TypeVar("T")
@@ -93,9 +93,7 @@ class XenDomain:
         """
         path = self.config_path
         self.host.dom0.write(path, self.config.text().encode())
-        logs = {name: self.console for name in (self.log_name, serial_log(self.config.name))}
-        self.host.notify(lambda: self.host.logs.update(logs))
-        self._created = time.monotonic()
+        self.follow()
         words = lab_overrides(self.config, kernel_options)
         try:
             self.host.xl("create", path, *words, timeout_s=CREATE_TIMEOUT_S)
@@ -105,6 +103,12 @@ class XenDomain:
         self.host.refresh()
         self._seen = True
         return Created(self.elapsed_s())
+
+    def follow(self) -> None:
+        """Take what the guest says from now on, and count seconds from here: xl is about to make it."""
+        logs = {name: self.console for name in (self.log_name, serial_log(self.config.name))}
+        self.host.notify(lambda: self.host.logs.update(logs))
+        self._created = time.monotonic()
 
     @property
     def running(self) -> bool:
@@ -118,6 +122,12 @@ class XenDomain:
             raise MachineError(f"domain {self.config.name} is not there")
         found = self.host.dom0.run(["xenstore-read", f"/local/domain/{state.id}/console/tty"])
         self.host.dom0.write(found.stdout.strip(), keys.encode() if isinstance(keys, str) else keys)
+
+    def send_serial(self, keys: str) -> None:
+        """Type on the serial port (ttyS0), which HVM guests only have."""
+        words = ("import socket, sys", "s = socket.socket(socket.AF_UNIX)", "s.connect(sys.argv[1])")
+        send = "; ".join((*words, "s.sendall(sys.argv[2].encode())"))
+        self.host.dom0.run(["python3", "-I", "-c", send, serial_socket(self.config.name), keys])
 
     @contextlib.contextmanager
     def console_to(self, descriptor: int) -> Iterator[None]:

@@ -23,11 +23,11 @@ from centralita.lab.net import LabNetwork
 from centralita.lab.xen.channel import Channel, Ran
 from centralita.lab.xen.dom0 import Dom0
 from centralita.lab.xen.dom0 import dom0 as made_dom0
-from centralita.lab.xen.qemu import CONTROL_SOCKET, DISK, EMULATED, INITRAMFS, KERNEL, GuestDisk, host_spec
+from centralita.lab.xen.qemu import CONTROL_SOCKET, DISK, INITRAMFS, KERNEL, GuestDisk, host_accelerator, host_spec
 
 T = TypeVar("T")
-# Locally administered, and none of Xen's own (00:16:3e).
-MAC = "02:00:00:00:00:01"
+# Locally administered, and none of Xen's own (00:16:3e); the last byte is the host's number.
+MAC = "02:00:00:00:00:{number:02x}"
 XL_TIMEOUT_S = 180.0
 
 
@@ -52,11 +52,14 @@ class XenHost(Machine):
         *,
         guests_mib: int,
         dom0: Dom0 | None = None,
+        vcpus: int = 1,
+        number: int = 1,
     ) -> None:
         self._dom0 = dom0 or made_dom0()
         self.disks = tuple(disks)
-        spec = host_spec(self._dom0, workdir, MAC, self.disks, guests_mib)
-        super().__init__(spec, network, workdir=workdir, accelerator=EMULATED)
+        accelerator = host_accelerator()
+        spec = host_spec(self._dom0, workdir, MAC.format(number=number), self.disks, guests_mib, vcpus, accelerator)
+        super().__init__(spec, network, workdir=workdir, accelerator=accelerator)
         self._channel: Channel | None = None
         self._ready_s: float | None = None
         #: Logs of guests and of the toolstack, by file name; and the domains that there are.
@@ -106,8 +109,8 @@ class XenHost(Machine):
         return ready
 
     def xl(self, *words: str, check: bool = True, timeout_s: float = XL_TIMEOUT_S) -> Ran:
-        """Run xl(1) in dom0."""
-        return self.dom0.run(["/usr/lib/xen-4.17/bin/xl", *words], check=check, timeout_s=timeout_s)
+        """Run xl(1) in dom0: Xen's own, not Debian's script that looks for it."""
+        return self.dom0.run(["xl", *words], check=check, timeout_s=timeout_s)
 
     def refresh(self) -> None:
         """Ask for the domains that there are now; changes are told without asking."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -15,6 +15,7 @@ from centralita.lab.guest import Prepared
 from centralita.lab.net import LabNetwork
 from centralita.lab.options import EMULATION_OPTIONS
 from centralita.lab.ssh import SshAccess, ssh_access
+from centralita.lab.xen.dom0 import Dom0
 from centralita.lab.xen.domain import XenDomain
 from centralita.lab.xen.host import XenHost
 from centralita.lab.xen.qemu import GuestDisk
@@ -100,10 +101,17 @@ def xen_lab(
     *,
     more_disks: Sequence[GuestDisk] = (),
     grow_mib: int = 0,
+    dom0: Dom0 | None = None,
+    vcpus: int = 1,
+    more_mib: int = 0,
+    network: LabNetwork | None = None,
+    number: int = 1,
 ) -> Iterator[XenLab]:
     """Boot a Xen host for the clone and wait until its toolstack answers.
 
-    `more_disks` are there beside the targets', whose disks are larger than the golden one by `grow_mib`.
+    `more_disks` are there beside the targets', whose disks are larger than the golden one by `grow_mib`. The host has
+    `vcpus` processors and `more_mib` of memory beside what the clone needs, and a `number` where others are in its
+    `network`.
 
     Raises:
         CentralitaError, MachineError: a target is unknown, or the host does not come up.
@@ -122,6 +130,12 @@ def xen_lab(
         disks.append(GuestDisk(f"guest{number}", overlay, disk_name(target)))
     overhead_mib = HVM_OVERHEAD_MIB if "xen-hvm" in targets else OVERHEAD_MIB
     guests_mib = prepared.golden.record.memory_mib + overhead_mib
-    with prepared.network() as network, XenHost(network, workdir, [*disks, *more_disks], guests_mib=guests_mib) as host:
+    with ExitStack() as stack:
+        where = network or stack.enter_context(prepared.network())
+        all_disks = [*disks, *more_disks]
+        host = XenHost(
+            where, workdir, all_disks, guests_mib=guests_mib + more_mib, dom0=dom0, vcpus=vcpus, number=number
+        )
+        stack.enter_context(host)
         ready_s = host.wait_ready(timeout_s=HOST_READY_S)
-        yield XenLab(prepared, network, host, ready_s)
+        yield XenLab(prepared, where, host, ready_s)

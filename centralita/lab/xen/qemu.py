@@ -9,7 +9,9 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
+from centralita.ground import accel
 from centralita.ground.accel import Accelerator
 from centralita.lab.qemu import DirectKernel, MachineSpec
 from centralita.lab.xen.dom0 import Dom0
@@ -21,6 +23,7 @@ KERNEL, INITRAMFS, DISK = "vmlinuz", "initrd.img", "dom0.qcow2"
 
 EMULATED_CPU = "EPYC,+svm,+npt,-smap,-monitor,-rdtscp,-xsave,-avx,-avx2,-fma,-f16c"
 EMULATED = Accelerator("tcg", "Xen's host is emulated", ("-accel", "tcg,thread=multi"))
+KVM_MODULES = Path("/sys/module")
 DOM0_MIB = 384
 XEN_MIB = 128
 # One processor: the emulator runs them in turn all the same. noreboot: a crash must stay on the console.
@@ -33,11 +36,21 @@ DOM0_OPTIONS = ("console=hvc0", "net.ifnames=0", "mitigations=off", "audit=0", "
 
 @dataclass(frozen=True)
 class GuestDisk:
-    """A disk for a guest (qcow2), and the name that it gets in dom0."""
+    """A disk for a guest, and the name that it gets in dom0. Two hosts may hold a `shared` one (raw)."""
 
     serial: str
     path: Path
     name: str
+    form: Literal["qcow2", "raw"] = "qcow2"
+    shared: bool = False
+
+
+def host_accelerator() -> Accelerator:
+    """What runs the Xen host: KVM where it works and its guests may have guests of their own, else emulation."""
+    found = accel.probe()
+    switches = [KVM_MODULES / name / "parameters/nested" for name in ("kvm_amd", "kvm_intel")]
+    nested = any(switch.is_file() and switch.read_text().strip() in ("1", "Y") for switch in switches)
+    return found if found.name == "kvm" and nested else EMULATED
 
 
 def pinned_qemu() -> tuple[ToolsTree, tuple[str, ...]]:
@@ -51,7 +64,15 @@ def pinned_qemu() -> tuple[ToolsTree, tuple[str, ...]]:
     )  # fmt: skip
 
 
-def host_spec(dom0: Dom0, workdir: Path, mac: str, disks: Sequence[GuestDisk], guests_mib: int) -> MachineSpec:
+def host_spec(
+    dom0: Dom0,
+    workdir: Path,
+    mac: str,
+    disks: Sequence[GuestDisk],
+    guests_mib: int,
+    vcpus: int = 1,
+    accelerator: Accelerator = EMULATED,
+) -> MachineSpec:
     """The machine. Kernel, initramfs and dom0's overlay are looked for in `workdir`, where QEMU runs."""
     modules = f"{KERNEL} {' '.join(DOM0_OPTIONS)},{INITRAMFS}"
     _, qemu = pinned_qemu()
@@ -60,7 +81,8 @@ def host_spec(dom0: Dom0, workdir: Path, mac: str, disks: Sequence[GuestDisk], g
         disk=workdir / DISK,
         mac=mac,
         memory_mib=XEN_MIB + DOM0_MIB + guests_mib,
-        cpu=EMULATED_CPU,
+        vcpus=vcpus,
+        cpu=EMULATED_CPU if accelerator.name == "tcg" else accelerator.cpu,
         direct_kernel=DirectKernel(dom0.xen, modules, " ".join(XEN_OPTIONS)),
         qemu=qemu,
         extra_args=(
@@ -76,5 +98,8 @@ def disk_args(disk: GuestDisk) -> list[str]:
     node = f"guest-{disk.serial}"
     cache = {"direct": False, "no-flush": True}
     file = {"driver": "file", "filename": str(disk.path.absolute()), "cache": cache}
-    blockdev = {"node-name": node, "driver": "qcow2", "file": file, "cache": cache}
-    return ["-blockdev", json.dumps(blockdev), "-device", f"virtio-blk-pci,drive={node},serial={disk.serial}"]
+    if disk.shared:
+        file["locking"] = "off"
+    blockdev = {"node-name": node, "driver": disk.form, "file": file, "cache": cache}
+    shared = ",share-rw=on" if disk.shared else ""
+    return ["-blockdev", json.dumps(blockdev), "-device", f"virtio-blk-pci,drive={node},serial={disk.serial}{shared}"]

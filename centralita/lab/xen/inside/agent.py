@@ -23,7 +23,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, "/usr/lib/xen-4.17/lib/python")
+sys.path.insert(0, str(next(Path("/usr/lib").glob("xen-4.*/lib/python"))))
 
 PORT_NAME = "org.centralita.dom0"
 LOG_FOLDERS = (Path("/var/log/xen/console"), Path("/var/log/xen"))
