@@ -7,6 +7,7 @@ import pytest
 from centralita.clone.definitions import Hardware, xl_config
 from centralita.clone.make import Clone
 from centralita.lab.xen.lab import XenLab
+from tests.targets.conftest import BOOT_S
 
 pytestmark = pytest.mark.xdist_group("xen")
 
@@ -18,8 +19,8 @@ def test_its_xl_cfg_is_what_xl_creates(lab: XenLab, for_xen: Clone) -> None:
     assert config.text().encode() == written
     with lab.powered_on("xen-pvh", config=config) as guest:
         # Asterisk waits for the data disk: an answer shows that both disks are there.
-        assert guest.machine.wait_sip(guest.address, timeout_s=420).status in (200, 401)
+        assert guest.machine.wait_sip(guest.address, timeout_s=BOOT_S).status in (200, 401)
         seen = lab.host.dom0.run(["cat", guest.machine.config_path]).stdout
         assert seen.encode() == written
-        guest.machine.wait_console(r"^centralita: up, tenant duo$", timeout_s=420)
-        guest.machine.powerdown(timeout_s=180)
+        guest.machine.wait_console(r"^centralita: up, tenant duo$", timeout_s=BOOT_S)
+        guest.machine.powerdown(timeout_s=420)

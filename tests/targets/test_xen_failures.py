@@ -14,6 +14,7 @@ from centralita.ground.errors import CentralitaError
 from centralita.lab.xen.dom0 import OWN_GRUB
 from centralita.lab.xen.domain import XenDomain
 from centralita.lab.xen.lab import XenLab
+from tests.targets.conftest import BOOT_S
 
 pytestmark = pytest.mark.xdist_group("xen")
 
@@ -27,7 +28,7 @@ def test_a_kernel_that_panics_is_seen_at_once(lab: XenLab) -> None:
     options = ("mitigations=off", "rdinit=/nothing", "root=/dev/nothing", "earlyprintk=xen")
     with lab.powered_on("xen-pv", kernel_options=options) as guest:
         with pytest.raises(CentralitaError) as failure:
-            guest.machine.wait_sip(guest.address, timeout_s=300)
+            guest.machine.wait_sip(guest.address, timeout_s=BOOT_S)
         assert "Kernel panic - not syncing" in failure.value.message
         assert "the guest's console:" in failure.value.message
         assert "mount_root" in failure.value.message  # the trace that explains it
@@ -45,7 +46,7 @@ def failed(lab: XenLab, config: XlConfig, record_property: Record, event: str) -
     """Boot what cannot come up; return what was said of it, at once after the console showed `event`."""
     with lab.powered_on(config.target, config=config) as guest:
         with pytest.raises(CentralitaError) as failure:
-            guest.machine.wait_sip(guest.address, timeout_s=400)
+            guest.machine.wait_sip(guest.address, timeout_s=BOOT_S)
         found = guest.machine.console.search(re.compile(event))
         assert found is not None, failure.value.message
         told_s = time.monotonic() - guest.machine.console.seen_at(found.start())
@@ -102,7 +103,7 @@ def test_an_older_grub_s_pv_loader_does_not_know_the_kernel_s_zstd(lab: XenLab) 
         lab.powered_on("xen-pvgrub", config=config) as guest,
         pytest.raises(CentralitaError, match="error: not xen image"),
     ):
-        guest.machine.wait_sip(guest.address, timeout_s=300)
+        guest.machine.wait_sip(guest.address, timeout_s=BOOT_S)
 
 
 def test_a_disk_without_a_boot_menu_is_told_by_the_boot_loader(lab: XenLab) -> None:

@@ -23,8 +23,8 @@ from centralita.lab.xen.config import lab_overrides, serial_log, serial_socket
 from centralita.lab.xen.host import DomainState, XenHost
 
 T = TypeVar("T")
-CREATE_TIMEOUT_S = 240.0
-SAVE_TIMEOUT_S = 300.0
+CREATE_TIMEOUT_S = 600.0
+SAVE_TIMEOUT_S = 600.0
 TOOLSTACK_LOG = "xl-{name}.log"
 # The trace that explains an end follows the sentence that means it, and xenconsoled is slower than the hypervisor's
 # news of a crash: so much silence means that all was said, and so long one waits for it.
@@ -180,7 +180,7 @@ class XenDomain:
         """Run `xl save` into a file, or a block device, of dom0; return the seconds that it took."""
         started = time.monotonic()
         self.host.xl("save", self.config.name, path, timeout_s=SAVE_TIMEOUT_S)
-        self.host.watch(lambda: self.state is None or None, "the saved domain to be gone", timeout_s=60)
+        self.host.watch(lambda: self.state is None or None, "the saved domain to be gone", timeout_s=300)
         return time.monotonic() - started
 
     def restore(self, path: str) -> float:
@@ -244,7 +244,8 @@ class XenDomain:
             return self.host.watch(watched, what, timeout_s=timeout_s)
         except _TroubleError as trouble:
             self._hear_last_words()
-            raise self.error(f"{what}, but {trouble}") from None
+            # The console explains more than the hypervisor does, and comes later.
+            raise self.error(f"{what}, but {self.trouble() or trouble}") from None
 
     def _hear_last_words(self) -> None:
         heard, since = -1, time.monotonic()

@@ -20,7 +20,7 @@ from centralita.lab.xen.domain import XenDomain
 from centralita.lab.xen.host import XenHost
 from centralita.lab.xen.qemu import GuestDisk
 
-HOST_READY_S = 240.0
+HOST_READY_S = 600.0
 # What a domain needs beside its own memory: page tables, shadow and grant tables.
 OVERHEAD_MIB = 64
 # A device model runs in dom0; hvmloader and the video memory are the domain's.
