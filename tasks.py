@@ -103,7 +103,8 @@ def run(
     help={
         "tier": "lint, unit, image, calls, targets, formats, xen: with commas; if empty all but formats and xen",
         "appliance": "the appliance whose image is tested",
-        "target": "targets of the tier targets, with commas: kvm, xen-pv, xen-pvh, xen-hvm, xen-pvgrub, xen-pvh-grub",
+        "target": "in the tier targets: kvm, container, xen-pv, xen-pvh, xen-hvm, xen-pvgrub, xen-pvh-grub (commas)",
+        "gate": "run what a publish of the appliance asks for: its targets, and its formats where it declares more",
         "keyword": "pytest's -k",
         "exit_first": "stop at the first failure",
         "repeat": "boot Xen targets and call so often, for the rate of failures; nothing else is tested",
@@ -117,12 +118,13 @@ def test(
     keyword: str = "",
     exit_first: bool = False,
     repeat: int = 0,
+    gate: bool = False,
     progress: str = "auto",
 ) -> None:
     """Run the tests: linters, units, the image, calls through it, targets."""
     from centralita.desk.testing import run_tests
 
-    sys.exit(run_tests(tier, appliance, keyword, exit_first, target, repeat))
+    sys.exit(run_tests(tier, appliance, keyword, exit_first, target, repeat, gate=gate))
 
 
 @task(

@@ -83,6 +83,14 @@ def tiers_of(target: str) -> tuple[str, ...]:
     return KVM_TIERS if target == "kvm" else OTHER_TIERS
 
 
+def needed(targets: Sequence[str], formats: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The tiers, and the targets of the tier `targets`, that prove an image with these targets and formats."""
+    tiers = [tier for target in targets for tier in tiers_of(target)]
+    if set(formats) - set(IMAGE_FORMATS):
+        tiers.append(FORMATS)
+    return tuple(dict.fromkeys(tiers)), tuple(target for target in targets if tiers_of(target) == OTHER_TIERS)
+
+
 def version_of_tests(root: Path | None = None) -> str:
     """The version of the tests: a digest over tests/ and the package's code."""
     root = root or paths.repo_root()
@@ -150,7 +158,7 @@ def load_results(appliance: str, golden_digest: str, keys: Keys) -> Proof:
     except FileNotFoundError as error:
         raise CentralitaError(
             f"no signed test results of {appliance} for the golden digest {golden_digest[:12]}…",
-            hint=f"invoke test --appliance {appliance}",
+            hint=f"invoke test --gate --appliance {appliance}",
         ) from error
     try:
         comment = verify_minisign(data, signature, keys.minisign, f"the test results {path}")
@@ -159,7 +167,7 @@ def load_results(appliance: str, golden_digest: str, keys: Keys) -> Proof:
         results = Results.model_validate(json.loads(data))
     except CentralitaError as error:
         raise CentralitaError(
-            error.message, hint=f"run the tests again: invoke test --appliance {appliance}"
+            error.message, hint=f"run the tests again: invoke test --gate --appliance {appliance}"
         ) from error
     except (ValueError, ValidationError) as error:
         raise CentralitaError(f"{path} holds no test results", hint="run the tests again") from error
@@ -176,7 +184,7 @@ def gate(record: GoldenRecord, keys: Keys) -> Proof:
         raise CentralitaError(
             f"{record.appliance} {record.full_version} was tested by other tests than these: "
             f"{proof.results.tests_digest[:12]}…, not {current[:12]}…",
-            hint=f"run them again: invoke test --appliance {record.appliance}",
+            hint=f"run them again: invoke test --gate --appliance {record.appliance}",
         )
     judged = [proof.results.of(target) for target in record.targets]
     if set(form.format for form in record.formats) - set(IMAGE_FORMATS):

@@ -6,24 +6,46 @@ import os
 import sys
 
 from centralita.clone.xl import XEN_TARGETS
+from centralita.depot.results import needed
+from centralita.formats.catalogue import expand
 from centralita.ground import paths
 from centralita.ground.errors import CentralitaError
+from centralita.image.build import loaded
 
 WORKERS = 2
-TARGETS = ("kvm", *XEN_TARGETS)
+TARGETS = ("kvm", *XEN_TARGETS, "container")
 TIERS = ("lint", "unit", "image", "calls", "targets", "formats", "xen")
 # What takes longest, and changes least: by name only. A publish always runs the formats.
 NOT_BY_DEFAULT = ("formats", "xen")
 
 
-def run_tests(tier: str, appliance: str, keyword: str, exit_first: bool, target: str = "", repeat: int = 0) -> int:
+def run_tests(
+    tier: str,
+    appliance: str,
+    keyword: str,
+    exit_first: bool,
+    target: str = "",
+    repeat: int = 0,
+    *,
+    gate: bool = False,
+) -> int:
     """Run the tests of the named tiers (with commas; where empty all that are not by name only).
 
     Returns pytest's exit status.
 
     Targets that are named are tested by the tier `targets`, which is the only one that runs unless more are named.
     With `repeat` the only test is a boot with a call, so often on each target of Xen.
+    With `gate` these are the tiers and the targets that a publish of the appliance asks for.
     """
+    if gate:
+        if tier or target or keyword or repeat:
+            raise CentralitaError(
+                "--gate runs all that a publish asks for, and nothing else",
+                hint="leave --tier, --target, --keyword and --repeat out",
+            )
+        declared = loaded(appliance)
+        tiers, wanting = needed(declared.targets, expand(declared.formats))
+        tier, target = ",".join(tiers), ",".join(wanting)
     targets = [t for t in target.split(",") if t]
     strange = [t for t in targets if t not in TARGETS]
     if strange:

@@ -18,6 +18,8 @@ from centralita.packages.tools import tools_tree
 
 READY_S = 120
 ROOT_USER = 1_000_000
+# Where Go programs look for certificate authorities on Debian.
+CERTIFICATES = "etc/ssl/certs/ca-certificates.crt"
 # The daemon starts itself again by /proc/self/exe, and makes user namespaces, which the kernel refuses in a chroot:
 # so the tree becomes its root. Its /sys must be that of the lab's network, and its cgroups the second version.
 _STARTER = """\
@@ -60,10 +62,17 @@ class Incus:
             shutil.copyfile(path, target)
         return f"/root/{target.name}"
 
+    def fetched(self, path: str) -> Path:
+        """Where a file that the daemon's client wrote is outside of its root."""
+        return self.root / path.lstrip("/")
+
 
 @contextmanager
-def incus(network: LabNetwork, workdir: Path) -> Iterator[Incus]:
-    """Run the daemon; instances that are left are stopped on the way out, and all of it is gone."""
+def incus(network: LabNetwork, workdir: Path, *, ca: Path | None = None) -> Iterator[Incus]:
+    """Run the daemon; instances that are left are stopped on the way out, and all of it is gone.
+
+    It and its client believe the certificate authority ``ca``, and no other.
+    """
     private = private_mounts()
     if not private:
         raise CentralitaError("Incus cannot run here: / is no mount point", hint="run it outside of the chroot")
@@ -79,6 +88,9 @@ def incus(network: LabNetwork, workdir: Path) -> Iterator[Incus]:
         (root / "etc/group").write_text("root:x:0:\n")
         for name in ("subuid", "subgid"):
             (root / "etc" / name).write_text(f"root:{ROOT_USER}:1000000000\n")
+        if ca is not None:
+            (root / CERTIFICATES).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ca, root / CERTIFICATES)
         # The tree has no dash.
         (root / "usr/bin/sh").unlink(missing_ok=True)
         (root / "usr/bin/sh").symlink_to("bash")

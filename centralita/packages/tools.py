@@ -67,6 +67,13 @@ TOOL_SETS = {
             ),
             provides=("init-system-helpers", "lxcfs", "dnsmasq-base", "apparmor", "systemd", "default-logind"),
         ),
+        # Serve a depot to its clients in the tests: as Debian packages they would start as services of the host.
+        ToolSet(
+            "servers",
+            "trixie",
+            ("docker-registry", "lighttpd", "lighttpd-mod-openssl"),
+            provides=("adduser", "lsb-base", "media-types", "perl", "systemd"),
+        ),
         # Runs the phones: their library has wheels for CPython up to 3.12 only.
         ToolSet(
             "phones",

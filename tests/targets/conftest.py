@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import testinfra
@@ -26,15 +27,19 @@ from centralita.spec.tenant import Tenant
 from tests.calls.conftest import registered, wavs
 from tests.conftest import Pbx, just_booted
 from tests.matrix import ABOUT, TARGET
+from tests.results import target_of
+from tests.seeded import judged, seeded
 from tests.targets.spoiled import spoiled_disks
 
-__all__ = ["wavs"]
+__all__ = ["judged", "seeded", "wavs"]
 
+TESTS = Path(__file__).parent
 # A deadline, not an expectation: whoever fails says so at once, and a crowded machine is slow.
 BOOT_S = 1200.0
-# One loader for each kind of guest that boots in a minute or two; the others by --target.
-QUICK = ("xen-pv", "xen-pvh")
-TARGETS = ("kvm", *XEN_TARGETS)
+CONTAINER = "container"
+# What boots in a minute or two, with one loader for each kind of guest; the others by --target.
+QUICK = ("xen-pv", "xen-pvh", CONTAINER)
+TARGETS = ("kvm", *XEN_TARGETS, CONTAINER)
 KVM_ROWS = ("kvm-bios", "kvm-uefi")
 # Where saved guests go: a block device, as an admin's logical volume would be.
 SAVED = "/dev/centralita/saved"
@@ -51,8 +56,24 @@ def selected(config: pytest.Config) -> tuple[str, ...]:
 
 
 def rows(config: pytest.Config) -> tuple[str, ...]:
-    """The rows of the matrix: KVM's machine has one for each firmware."""
-    return tuple(row for target in selected(config) for row in (KVM_ROWS if target == "kvm" else (target,)))
+    """The rows of the matrix: KVM's machine has one for each firmware, and the container has its own tests."""
+    booting = [target for target in selected(config) if target != CONTAINER]
+    return tuple(row for target in booting for row in (KVM_ROWS if target == "kvm" else (target,)))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the container's tests where it is not asked for, and where nothing else is, all others."""
+    wanted = selected(config)
+
+    def asked_for(item: pytest.Item) -> bool:
+        if TESTS not in item.path.parents:
+            return True
+        return CONTAINER in wanted if target_of(item) == CONTAINER else wanted != (CONTAINER,)
+
+    left_out = [item for item in items if not asked_for(item)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if asked_for(item)]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -158,9 +179,9 @@ def ben(pbx: Pbx, phones: Phones) -> Phone:
 @pytest.fixture(autouse=True)
 def in_the_matrix(request: pytest.FixtureRequest, record_property: Record) -> None:
     """A test that has a target is a cell of the matrix."""
-    callspec = getattr(request.node, "callspec", None)
-    if callspec is not None and "target" in callspec.params:
-        record_property(TARGET, callspec.params["target"])
+    target = target_of(request.node)
+    if target:
+        record_property(TARGET, target)
 
 
 @pytest.fixture

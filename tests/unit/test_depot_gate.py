@@ -8,7 +8,7 @@ import pytest
 
 from centralita.depot.compose import declared_now
 from centralita.depot.keys import Keys
-from centralita.depot.results import Check, gate, record_checks, results_path, version_of_tests
+from centralita.depot.results import Check, gate, needed, record_checks, results_path, version_of_tests
 from centralita.depot.verify import verify_folder
 from centralita.ground.errors import CentralitaError
 from centralita.image.build import Golden
@@ -112,3 +112,10 @@ def test_runs_add_up_and_a_narrowed_run_proves_nothing(golden: Golden, keys: Key
     said(golden, keys, [ALL[2]], version="0" * 64)
     with pytest.raises(CentralitaError, match="other tests"):
         gate(golden.record, keys)
+
+
+def test_what_a_publish_needs_is_what_the_gate_judges() -> None:
+    every = ("kvm", "xen-pv", "container")
+    assert needed(every, ("qcow2", "raw.zst")) == (("image", "calls", "targets"), ("xen-pv", "container"))
+    assert needed(("container",), ("qcow2", "incus.tar.xz")) == (("targets", "formats"), ("container",))
+    assert needed(("kvm",), ("qcow2",)) == (("image", "calls"), ())
