@@ -54,7 +54,7 @@ def run_tests(
         raise CentralitaError(f"--repeat {repeat} is no number of times")
     if repeat and tier:
         raise CentralitaError("--repeat has a tier of its own", hint="leave --tier out")
-    if repeat and "kvm" in targets:
+    if repeat and {"kvm", "container"} & set(targets):
         raise CentralitaError("--repeat is for targets of Xen", hint=f"targets: {', '.join(XEN_TARGETS)}")
     if targets and not tier:
         tier = "targets"
