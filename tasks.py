@@ -288,6 +288,7 @@ def keys(c: Context, export: str = "", progress: str = "auto") -> None:
         "name": "the depot's name, when it is new",
         "url": "where it will be served, for indexes that need a whole address",
         "valid_days": "for how long clients believe its index",
+        "deltas": "from how many releases before it an upgrade shall download little; 0 for none",
     },
 )
 def publish(
@@ -299,12 +300,22 @@ def publish(
     name: str = "",
     url: str = "",
     valid_days: int = 30,
+    deltas: int = 3,
     progress: str = "auto",
 ) -> None:
     """Release the last built image into a depot."""
     from centralita.desk.depots import publish as release
 
-    release(appliance, to=to, untested=untested, dry_run=dry_run, name=name, url=url, valid_days=valid_days)
+    release(
+        appliance,
+        to=to,
+        untested=untested,
+        dry_run=dry_run,
+        name=name,
+        url=url,
+        valid_days=valid_days,
+        deltas=deltas,
+    )
 
 
 @task(
@@ -338,6 +349,35 @@ def verify(c: Context, folder: str, key: str = "", progress: str = "auto") -> No
     from centralita.desk.depots import verify as check_depot
 
     check_depot(folder, key)
+
+
+@task(
+    first="depot",
+    also=("old", "new"),
+    shown_as="depot.diff",
+    help={
+        "depot": "the depot: a folder, or with --no-files http(s)://…",
+        "old": "the version that is compared with, with or without its build",
+        "new": "the version that is looked at",
+        "appliance": "the appliance, where several have these versions",
+        "files": "also compare the files in the images, which takes seconds",
+        "json": "as JSON, for programs",
+    },
+)
+def diff(
+    c: Context,
+    depot: str,
+    old: str,
+    new: str,
+    appliance: str = "",
+    files: bool = True,
+    json: bool = False,
+    progress: str = "auto",
+) -> None:
+    """Tell what differs between two releases: packages, configuration, size, formats, files."""
+    from centralita.desk.depots import diff as compare
+
+    compare(depot, old, new, appliance=appliance, files=files, as_json=json)
 
 
 DEPOT = "where the depot is, as publish takes it"
@@ -505,4 +545,4 @@ tenants.add_task(show_tenant, "show")
 tenants.add_task(explain, "explain")
 tenants.add_task(provision, "provision")
 namespace.add_collection(tenants)
-namespace.add_collection(Collection("depot", verify, prune, refresh))
+namespace.add_collection(Collection("depot", verify, diff, prune, refresh))

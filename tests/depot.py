@@ -12,10 +12,17 @@ from centralita.image.record import FormatEntry, GoldenRecord, PackageEntry, wri
 NAME = "pbx-test"
 
 
-def image(output: Path, content: bytes, *, version: str = "1.0.0", packages: tuple[str, ...] = ("asterisk",)) -> Golden:
-    """A golden image's folder in *output* with *content* for a disk, as its latest."""
+def image(
+    output: Path,
+    content: bytes,
+    *,
+    version: str = "1.0.0",
+    packages: tuple[str, ...] = ("asterisk",),
+    files: dict[str, bytes] | None = None,
+) -> Golden:
+    """A golden image's folder in *output* with *content* for a disk; *files* are its formats, else no real ones."""
     digest = hashlib.sha256(content).hexdigest()
-    files = {"qcow2": b"QFI\xfb" + content, "raw.zst": b"zstd" + content}
+    files = files or {"qcow2": b"QFI\xfb" + content, "raw.zst": b"zstd" + content}
     record = GoldenRecord(
         appliance=NAME,
         description="An image that stands for one",

@@ -84,6 +84,17 @@ def _sizes(old: Release, new: Release, golden: GoldenRecord | None, before: Gold
     return lines
 
 
+def sections(
+    release: Release, previous: Release, golden: GoldenRecord | None, previous_golden: GoldenRecord | None
+) -> dict[str, list[str]]:
+    """What changed from *previous*, as items of lists under their titles."""
+    return {
+        "Packages": _packages(previous, release),
+        "Configuration": _configuration(previous, release, golden, previous_golden),
+        "Size": _sizes(previous, release, golden, previous_golden),
+    }
+
+
 def changelog(
     release: Release,
     previous: Release | None,
@@ -97,12 +108,7 @@ def changelog(
         lines += [f"- {file.format}: {_mb(file.size_bytes)}" for file in release.files]
         return "\n".join(lines) + "\n"
     lines += ["", f"Against {previous.version}, released on {previous.created:%Y-%m-%d}."]
-    sections = {
-        "Packages": _packages(previous, release),
-        "Configuration": _configuration(previous, release, golden, previous_golden),
-        "Size": _sizes(previous, release, golden, previous_golden),
-    }
-    for title, found in sections.items():
+    for title, found in sections(release, previous, golden, previous_golden).items():
         lines += ["", f"## {title}", "", *(found or ["No change."])]
     if previous.golden_digest == release.golden_digest:
         lines += ["", "The disk is the same, byte for byte."]

@@ -117,9 +117,9 @@ def signed(keys: Keys, staging: Path, path: str, data: bytes, moment: datetime) 
 
 
 def list_release(
-    composed: Composed, deltas: Sequence[tuple[Delta, Path]], keys: Keys, staging: Path
+    composed: Composed, deltas: Sequence[tuple[Delta, Path | None]], keys: Keys, staging: Path
 ) -> tuple[Listed, tuple[Upload, ...]]:
-    """The release's line of the index, and its files."""
+    """The release's line of the index, and its files. A delta without a file is one that the depot has."""
     release = composed.release
     data = release.as_bytes()
     path = f"{release.folder}/release-{short(data)}.json"

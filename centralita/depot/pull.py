@@ -11,6 +11,7 @@ from centralita.depot.compose import GOLDEN, entry_for, load_golden
 from centralita.depot.index import Listed
 from centralita.depot.reader import open_reader
 from centralita.depot.record import Release
+from centralita.depot.upgrade import upgraded
 from centralita.ground import cache, ledger, paths
 from centralita.ground.errors import CentralitaError
 from centralita.ground.report import get_reporter
@@ -41,6 +42,8 @@ def _bring(depot: Depot, listed: Listed, release: Release, formats: Sequence[str
     home = paths.output_dir() / release.appliance
     folder = home / release.version
     have = _present(folder, record)
+    wanted = [file for form in formats if form not in have and (file := release.file(form)) is not None]
+    have |= upgraded(depot, listed, release, wanted, store)
     for form in formats:
         file = release.file(form)
         if file is None:

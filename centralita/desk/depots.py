@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
-from centralita.depot.client import read_key
+from centralita.depot.client import Depot, read_key
 from centralita.depot.compose import compose, declared_now, read_golden
+from centralita.depot.deltas import DELTAS, publish_deltas
+from centralita.depot.diff import difference
 from centralita.depot.keys import MINISIGN_PUB, OPENPGP_PUB, make_keys, needed_keys
 from centralita.depot.places import open_place
 from centralita.depot.prune import plan_pruning
 from centralita.depot.publish import VALID_DAYS, carry_out, list_release, make_plan, read_state
 from centralita.depot.pull import pull as pull_release
+from centralita.depot.reader import open_reader
 from centralita.depot.record import newest
 from centralita.depot.results import gate
 from centralita.depot.verify import verify_folder
@@ -40,18 +44,41 @@ def show_keys(export: str) -> None:
 
 
 def publish(
-    appliance: str, *, to: str, untested: bool, dry_run: bool, name: str, url: str, valid_days: int = VALID_DAYS
+    appliance: str,
+    *,
+    to: str,
+    untested: bool,
+    dry_run: bool,
+    name: str,
+    url: str,
+    valid_days: int = VALID_DAYS,
+    deltas: int = DELTAS,
 ) -> None:
     """Release the last built image of an appliance into a depot."""
     publish_golden(
-        latest(appliance), to=to, untested=untested, dry_run=dry_run, name=name, url=url, valid_days=valid_days
+        latest(appliance),
+        to=to,
+        untested=untested,
+        dry_run=dry_run,
+        name=name,
+        url=url,
+        valid_days=valid_days,
+        deltas=deltas,
     )
 
 
 def publish_golden(
-    golden: Golden, *, to: str, untested: bool, dry_run: bool, name: str, url: str, valid_days: int = VALID_DAYS
+    golden: Golden,
+    *,
+    to: str,
+    untested: bool,
+    dry_run: bool,
+    name: str,
+    url: str,
+    valid_days: int = VALID_DAYS,
+    deltas: int = DELTAS,
 ) -> None:
-    """Release an image into a depot."""
+    """Release an image into a depot, with deltas from as many releases before it."""
     keys = needed_keys()
     place = open_place(to)
     proof = None if untested else gate(golden.record, keys)
@@ -76,7 +103,8 @@ def publish_golden(
         release = composed.release
         lines = state.index.releases if state.index else ()
         old = next((line for line in lines if line.label == release.label), None)
-        listed, files = list_release(composed, (), keys, staging)
+        made = publish_deltas(golden, release, state.releases, old, place, deltas)
+        listed, files = list_release(composed, made, keys, staging)
         pairs = [(line, r) for line, r in zip(lines, state.releases, strict=True) if line is not old]
         position = lines.index(old) if old is not None else len(pairs)
         pairs.insert(position, (listed, release))
@@ -126,6 +154,20 @@ def pull(appliance: str, *, url: str, version: str, formats: str, key: str) -> G
         rows[form.format] = f"{form.size_bytes / 1e6:.1f} MB"
     get_reporter().summary(f"{golden.record.appliance} {golden.record.full_version}", rows)
     return golden
+
+
+def diff(folder: str, old: str, new: str, *, appliance: str, files: bool, as_json: bool) -> None:
+    """Tell what differs between two releases of a depot."""
+    depot = Depot.open(open_reader(folder), None)
+    found = difference(depot, old, new, appliance=appliance, files=files)
+    if as_json:
+        print(json.dumps(found.model_dump(mode="json", exclude={"text"}), indent=1, ensure_ascii=False))
+        return
+    print(f"{found.appliance}: {found.old} → {found.new}")
+    for title, lines in found.text:
+        print(f"\n{title}\n" + "\n".join(f"    {line.removeprefix('- ')}" for line in lines or ("no change",)))
+    if found.delta_bytes is not None:
+        print(f"\nAn upgrade downloads a delta of {found.delta_bytes / 1e6:.1f} MB.")
 
 
 def verify(folder: str, key: str) -> None:

@@ -50,8 +50,13 @@ def _run(name: str, body: Callable[..., Any], first: str | None, args: tuple[Any
         sys.exit(141)
 
 
-def task(first: str | None = None, shown_as: str | None = None, **options: Any) -> Callable[[F], Any]:  # noqa: ANN401
-    """Make a function an Invoke task whose only positional argument is *first*, inside the frame."""
+def task(
+    first: str | None = None,
+    also: tuple[str, ...] = (),
+    shown_as: str | None = None,
+    **options: Any,  # noqa: ANN401
+) -> Callable[[F], Any]:
+    """Make a function an Invoke task whose positional arguments are *first* and *also*, inside the frame."""
 
     def decorate(body: F) -> Any:  # noqa: ANN401
         name = shown_as or body.__name__
@@ -62,7 +67,7 @@ def task(first: str | None = None, shown_as: str | None = None, **options: Any) 
 
         help_texts = {"progress": PROGRESS_HELP, **options.pop("help", {})}
         return invoke_task(
-            framed, positional=[first] if first else [], help=help_texts, auto_shortflags=False, **options
+            framed, positional=[first, *also] if first else [], help=help_texts, auto_shortflags=False, **options
         )
 
     return decorate

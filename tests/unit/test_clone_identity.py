@@ -110,9 +110,7 @@ def test_no_two_tenants_share_anything(tmp_path: Path) -> None:
     assert store.all() == sorted(made, key=lambda identity: identity.tenant)
 
 
-def test_a_mac_in_the_store_is_not_given_twice(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_mac_in_the_store_is_not_given_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = IdentityStore(tmp_path)
     first = store.get_or_create(tenant("a"))
     drawn = iter([first.mac, first.mac, "52:54:00:00:00:07"])
@@ -168,9 +166,7 @@ def test_what_two_tenants_share_is_found_and_nothing_is_written(tmp_path: Path) 
 
 def test_keys_are_what_openssh_and_openssl_take(tmp_path: Path) -> None:
     people = ({"number": "101", "name": "Ana", "transport": "tls"},)
-    made = IdentityStore(tmp_path / "ids").get_or_create(
-        Tenant.model_validate({"name": "acme", "extensions": people})
-    )
+    made = IdentityStore(tmp_path / "ids").get_or_create(Tenant.model_validate({"name": "acme", "extensions": people}))
     for key in made.host_keys:
         path = tmp_path / key.kind
         path.touch(mode=0o600)
