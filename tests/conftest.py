@@ -128,7 +128,7 @@ def duo() -> Tenant:
 def pbx(golden: Golden, duo: Tenant, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pbx]:
     """A clone for the tenant duo, booted once by BIOS and its own GRUB, as the appliance declares it."""
     workdir = tmp_path_factory.mktemp("duo")
-    prepared = prepare(golden, duo, workdir, IdentityStore(workdir / "identities"))
+    prepared = prepare(golden, duo, workdir, IdentityStore(workdir / "state/centralita/identities"))
     with powered_on(prepared) as guest:
         answer = guest.machine.wait_sip(guest.address, timeout_s=BOOT_S)
         yield just_booted(guest, answer)

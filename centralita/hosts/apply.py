@@ -9,13 +9,14 @@ import hashlib
 import io
 import tarfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from centralita.clone.files import GuestFile
 from centralita.clone.identity import Identity
 from centralita.ground.errors import CentralitaError
 from centralita.ground.report import get_reporter
+from centralita.hosts import apply_dialplan
 from centralita.hosts.apply_diff import Mask, differences
 from centralita.hosts.apply_plan import ALL_RELOADS, Plan, accounts, check_machine, make_plan
 from centralita.hosts.apply_state import Machine, parse
@@ -23,6 +24,7 @@ from centralita.hosts.shell import Shell
 
 #: The machine's side.
 SCRIPT = Path(__file__).with_name("inside") / "apply"
+_DIALPLAN = "/etc/asterisk/extensions.conf"
 READ_S, APPLY_S = 400.0, 1200.0
 
 
@@ -85,7 +87,7 @@ def carry_out(shell: Shell, proposal: Proposal) -> Applied:
     plan, machine = proposal.plan, proposal.machine
     # What was cut short may have been loaded or not.
     reload = ALL_RELOADS if machine.cut else plan.reload
-    stream = bundle(plan, reload, accounts(proposal.files))
+    stream = bundle(plan, reload, accounts(proposal.files), dialplan_of(proposal))
     digest = hashlib.sha256(stream).hexdigest()
     said = _ask(shell, ["apply", digest, machine.fingerprint], stdin=stream, timeout_s=APPLY_S)
     told: dict[str, list[list[str]]] = {}
@@ -111,7 +113,27 @@ def write_keys(shell: Shell, content: bytes) -> None:
     _ask(shell, ["keys", hashlib.sha256(content).hexdigest()], stdin=content, timeout_s=READ_S)
 
 
-def bundle(plan: Plan, reload: Sequence[str], names: Sequence[str]) -> bytes:
+def dialplan_of(proposal: Proposal) -> GuestFile | None:
+    """Return the dial plan to be loaded, in which calls that are up find their steps.
+
+    None: the file's own is loaded, because the machine's or ours is none that we can take apart.
+    """
+    machine = proposal.machine
+    plain = next((file for file in proposal.files if file.path == _DIALPLAN), None)
+    present = machine.files.get(_DIALPLAN)
+    if plain is None or present is None or present.text is None:
+        return None
+    # With no call up only those matter that come meanwhile.
+    old = machine.loaded if machine.calls and machine.loaded else present.text.decode("utf-8", "replace")
+    try:
+        text = apply_dialplan.both(old, plain.content.decode())
+    except apply_dialplan.Unknown as error:
+        get_reporter().warn(f"calls that are up go on by the new dial plan only: {error} is not understood")
+        return None
+    return replace(plain, path="/plan/dialplan", content=text.encode())
+
+
+def bundle(plan: Plan, reload: Sequence[str], names: Sequence[str], dialplan: GuestFile | None = None) -> bytes:
     """Return the tar that the machine's side takes: the new files, and lists of what else is to be done."""
     buffer = io.BytesIO()
     lists = {
@@ -124,6 +146,8 @@ def bundle(plan: Plan, reload: Sequence[str], names: Sequence[str]) -> bytes:
         for name, lines in lists.items():
             data = "".join(f"{line}\n" for line in lines).encode()
             _add(tar, GuestFile(f"/plan/{name}", data, 0o600))
+        if dialplan is not None:
+            _add(tar, dialplan)
         for file in plan.write:
             _add(tar, file, file.path.removeprefix("/etc/"))
     return buffer.getvalue()

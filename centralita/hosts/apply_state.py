@@ -26,13 +26,15 @@ class Present:
 class Machine:
     """The machine's files by path, as they were when all was well.
 
-    `cut`: an earlier apply was cut short. `calls` that are up; None: Asterisk does not run.
+    `cut`: an earlier apply was cut short. `calls` that are up; None: Asterisk does not run. `loaded` is the
+    dial plan that is loaded where it is more than the file's.
     """
 
     files: dict[str, Present]
     fingerprint: str
     cut: bool
     calls: int | None
+    loaded: str | None = field(default=None, repr=False)
 
 
 def parse(said: str) -> Machine:
@@ -74,6 +76,8 @@ def parse(said: str) -> Machine:
             for path, f in files.items()
         }
         calls = words["calls"]
-        return Machine(whole, words["fingerprint"], words["state"] == "cut", int(calls) if calls else None)
+        loaded = base64.b64decode(words["loaded"]).decode() if "loaded" in words else None
+        cut = words["state"] == "cut"
+        return Machine(whole, words["fingerprint"], cut, int(calls) if calls else None, loaded)
     except (ValueError, KeyError, IndexError, binascii.Error) as error:
         raise CentralitaError(f"the machine's answer cannot be read: {error}", hint="is it a clone of ours?") from None
