@@ -1,7 +1,7 @@
 """Writes files into disks that no machine runs from, with libguestfs: one launch for many disks.
 
 A launch takes seconds (in emulation up to twenty), and so does every hundred of programs that the appliance starts. So
-all disks of a batch are attached to one libguestfs appliance, and the disks of a round are mounted by one mount(8),
+all disks of a batch are plugged into one libguestfs appliance, and the disks of a round are mounted by one mount(8),
 written by one tar(1) and unmounted by one umount(8). The tar is made in memory: owners by number, nothing secret on
 the host's disk, in a command line or in a trace.
 
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import tarfile
 import threading
 import time
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from centralita.clone.archive import add_files, numbers_of
+from centralita.clone.drives import Appliance
 from centralita.clone.files import GuestFile
 from centralita.ground import accel, cache, ledger
 from centralita.ground.errors import CentralitaError
@@ -101,13 +101,11 @@ def inject(items: Sequence[Item], *, batch: int | None = None, form: str = "qcow
 
 def _launch_for(guest: Any, items: Sequence[Item], form: str) -> Injected:  # noqa: ANN401 - no types
     """Write into the disks of one launch."""
-    for index, (disk, _files) in enumerate(items):
-        guest.add_drive_opts(str(disk), format=form, readonly=False, cachemode="unsafe", label=_serial(index))
+    appliance = Appliance(guest)
     started = time.monotonic()
     _launch(guest)
     launched = time.monotonic()
-    appliance = _Appliance(guest)
-    devices = appliance.devices(len(items))
+    devices = appliance.plug([disk for disk, _files in items], form, ROOT_PARTITION)
     tables: tuple[dict[str, int], dict[str, int]] | None = None
     for part in rounds(items):
         chosen = {f"{index:03}": items[index] for index in part}
@@ -141,65 +139,6 @@ def rounds(items: Sequence[Item]) -> Iterator[range]:
         size += more
     if start < len(items):
         yield range(start, len(items))
-
-
-def _serial(index: int) -> str:
-    """Name a drive: libguestfs allows 20 letters, and makes them the disk's serial number."""
-    return "clone" + "".join(chr(ord("a") + int(digit)) for digit in f"{index:04}")
-
-
-class _Appliance:
-    """What many disks at once need of the appliance's own shell; libguestfs's calls start a program for each disk."""
-
-    def __init__(self, guest: Any) -> None:  # noqa: ANN401
-        self._guest = guest
-
-    def _shell(self, script: str) -> str:
-        try:
-            return str(self._guest.debug("sh", [script]))
-        except RuntimeError as error:
-            hint = "`libguestfs-test-tool` shows where it stops"
-            raise CentralitaError(f"a script in libguestfs's appliance failed: {error}", hint=hint) from None
-
-    def devices(self, count: int) -> list[str]:
-        """Return the devices of the drives in the order in which they were added, by their serial numbers."""
-        # SCSI's page of the serial number (SPC-4, 7.8.15): four bytes and then the text.
-        shown = self._shell("grep -aH '' /sys/block/sd*/device/vpd_pg80 | tr -dc '[:print:]\\n'")
-        pairs = re.findall(r"^/sys/block/(sd[a-z]+)/device/vpd_pg80:.*(clone[a-j]{4})$", shown, re.MULTILINE)
-        by_serial = {serial: f"/dev/{device}" for device, serial in pairs}
-        missing = [index for index in range(count) if _serial(index) not in by_serial]
-        if missing or len(by_serial) != count:
-            raise CentralitaError(f"libguestfs shows {len(by_serial)} disks of {count}")
-        return [by_serial[_serial(index)] for index in range(count)]
-
-    def mount(self, partitions: Mapping[str, str], disks: Mapping[str, Path], options: str) -> None:
-        """Mount partitions on folders of these names. Raises CentralitaError with the disk that cannot be."""
-        folders = " ".join(partitions)
-        table = "".join(f"{device} /sysroot/{name} ext4 {options} 0 0\n" for name, device in partitions.items())
-        shown = self._shell(
-            f"exec 2>&1; cd /sysroot && mkdir -p {folders}\n"
-            f"printf %s {shlex.quote(table)} > /tmp/disks.fstab\n"
-            "mount -n -a -T /tmp/disks.fstab\n"
-            'while read -r device folder rest; do echo "mounted $folder"; done < /proc/mounts\n'
-        )
-        said = shown.splitlines()
-        for name in partitions:
-            if f"mounted /sysroot/{name}" not in said:
-                why = next((line for line in said if f"/sysroot/{name}:" in line), "mount(8) does not say why")
-                raise CentralitaError(f"{disks[name]}: its root file system cannot be mounted: {why}")
-
-    def unmount(self, partitions: Mapping[str, str]) -> None:
-        """Unmount them; all is then written to the disks."""
-        shown = self._shell(f"exec 2>&1; cd /sysroot && umount -n {' '.join(partitions)} && echo unmounted")
-        if shown.strip() != "unmounted":
-            raise CentralitaError(f"the disks' root file systems cannot be unmounted: {shown.strip()}")
-
-    def first_lines(self, partitions: Mapping[str, str], path: str) -> dict[str, str]:
-        """Return the first line of a file of each; those without it are left out."""
-        files = " ".join(f"{name}{path}" for name in partitions)
-        shown = self._shell(f"cd /sysroot && grep -m 1 -H '' {files} 2>&1; true")
-        lines = (line.partition(":") for line in shown.splitlines())
-        return {place.removesuffix(path): text for place, _colon, text in lines if place.endswith(path)}
 
 
 def _first_line(files: Sequence[GuestFile], path: str) -> str | None:
@@ -249,7 +188,8 @@ def _guestfs(disks: int) -> Iterator[tuple[Any, ledger.Entry]]:
         try:
             guest.set_trace(False)  # a trace prints what is written, secrets included
             guest.set_verbose(False)
-            guest.set_autosync(True)
+            # Every file system is unmounted by then; libguestfs would wait for udev and synchronise disk by disk.
+            guest.set_autosync(False)
             guest.set_network(False)
             guest.set_smp(1)
             guest.set_memsize(_MEMORY_MIB + _MEMORY_PER_DISK_MIB * disks)

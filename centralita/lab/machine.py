@@ -25,6 +25,7 @@ from centralita.ground import accel
 from centralita.ground import ledger as ledgers
 from centralita.ground.errors import CentralitaError
 from centralita.ground.ledger import Ledger
+from centralita.ground.qmp import Qmp, QmpEvent
 from centralita.ground.run import environment
 from centralita.lab import sip
 from centralita.lab.console import ConsoleText
@@ -38,7 +39,6 @@ from centralita.lab.qemu import (
     Wiring,
     qemu_argv,
 )
-from centralita.lab.qmp import Qmp, QmpEvent
 
 T = TypeVar("T")
 CONNECT_TIMEOUT_S = 30.0

@@ -11,53 +11,14 @@ from centralita.clone.files import GuestFile
 from centralita.clone.inject import ROOT_PARTITION, inject
 from centralita.ground.errors import CentralitaError
 from centralita.ground.run import run
+from tests.batch import root_of, small_disk
 
 pytestmark = [pytest.mark.image, pytest.mark.timeout(300)]
-
-_MIB = 1024 * 1024
-_ROOT_START_MIB, _ROOT_SIZE_MIB, _DISK_MIB = 3, 12, 16
-
-
-def make_golden(folder: Path) -> Path:
-    """A qcow2 with three GPT partitions; the third has a passwd file and a link where a file will be written."""
-    tree = folder / "tree"
-    (tree / "etc/asterisk").mkdir(parents=True)
-    (tree / "etc/passwd").write_text("root:x:0:0::/root:/bin/sh\nasterisk:x:101:102::/var/lib/asterisk:/bin/false\n")
-    (tree / "etc/group").write_text("root:x:0:\nasterisk:x:102:\n")
-    (tree / "etc/resolv.conf").symlink_to("/etc/victim")
-    (tree / "etc/victim").write_text("untouched\n")
-    root = folder / "root.ext4"
-    run(
-        ["mke2fs", "-q", "-t", "ext4", "-O", "^orphan_file,^metadata_csum_seed", "-d", tree, root, f"{_ROOT_SIZE_MIB}M"]
-    )
-    raw = folder / "disk.raw"
-    with raw.open("wb") as file:
-        file.truncate(_DISK_MIB * _MIB)
-    table = "label: gpt\nstart=2048, size=2048\nstart=4096, size=2048\n"
-    table += f"start={_ROOT_START_MIB * 2048}, size={_ROOT_SIZE_MIB * 2048}\n"
-    run(["sfdisk", "-q", "--no-reread", "--no-tell-kernel", raw], stdin=table.encode())
-    with raw.open("r+b") as file:
-        file.seek(_ROOT_START_MIB * _MIB)
-        file.write(root.read_bytes())
-    golden = folder / "golden.qcow2"
-    run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, golden])
-    return golden
-
 
 def overlay(golden: Path, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", golden, path])
     return path
-
-
-def root_of(disk: Path, folder: Path) -> Path:
-    """The root file system of a disk, as a file for debugfs(8)."""
-    raw = folder / f"{disk.parent.name}.raw"
-    run(["qemu-img", "convert", "-f", "qcow2", "-O", "raw", disk, raw])
-    root = raw.with_suffix(".ext4")
-    data = raw.read_bytes()
-    root.write_bytes(data[_ROOT_START_MIB * _MIB : (_ROOT_START_MIB + _ROOT_SIZE_MIB) * _MIB])
-    return root
 
 
 def debugfs(root: Path, request: str) -> str:
@@ -72,7 +33,7 @@ def owner_and_mode(root: Path, path: str) -> tuple[int, int, int]:
 
 
 def test_two_disks_get_their_own_files_in_one_launch(tmp_path: Path) -> None:
-    golden = make_golden(tmp_path)
+    golden = small_disk(tmp_path)
     before = golden.read_bytes()
     disks = [overlay(golden, tmp_path / "clones of Ñandú" / name / "system.qcow2") for name in ("a", "b")]
 
