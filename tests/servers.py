@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import re
+import secrets
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -94,9 +97,43 @@ def ssh_server(folder: Path) -> Iterator[SshServer]:
         yield SshServer(folder, port)
 
 
+@dataclass(frozen=True)
+class S3Server:
+    """An object store on this host."""
+
+    url: str
+
+    def new_bucket(self) -> str:
+        """Make a bucket that anybody may read from, and return the address of a folder in it."""
+        import boto3
+
+        name = f"tests-{secrets.token_hex(4)}"
+        client = boto3.client(
+            "s3", endpoint_url=self.url, region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b"
+        )
+        client.create_bucket(Bucket=name)
+        rule = {
+            "Effect": "Allow", "Principal": "*", "Action": ["s3:GetObject"], "Resource": [f"arn:aws:s3:::{name}/*"],
+        }  # fmt: skip
+        policy = {"Version": "2012-10-17", "Statement": [rule]}
+        client.put_bucket_policy(Bucket=name, Policy=json.dumps(policy))
+        return f"s3://{name}/depots/one?endpoint={self.url}"
+
+    def web(self, address: str) -> str:
+        """The address of what `new_bucket` named, for a reader of web pages."""
+        return f"{self.url}/{address.partition('//')[2].partition('?')[0]}"
+
+
+@contextmanager
+def s3_server(folder: Path) -> Iterator[S3Server]:
+    """Run moto's server."""
+    port = free_port()
+    argv = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    with serving(argv, port, folder / "moto.log"):
+        yield S3Server(f"http://127.0.0.1:{port}")
+
+
 def killed(script: str, *words: str | Path) -> subprocess.CompletedProcess[str]:
     """Run a Python program that may end itself by SIGKILL."""
-    import sys
-
     argv = [sys.executable, "-c", script, *map(str, words)]
     return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=300)

@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 from centralita.depot.place import FolderPlace, Place
 from centralita.ground.errors import CentralitaError
 
-HINT = "a folder, HOST:FOLDER, rsync+ssh://[USER@]HOST[:PORT]/FOLDER"
+HINT = "a folder, HOST:FOLDER, rsync+ssh://[USER@]HOST[:PORT]/FOLDER, s3://BUCKET/PREFIX?endpoint=URL"
 _SSH = ("ssh", "rsync+ssh")
 # As rsync(1) and scp(1): a colon before the first slash.
 _SCP = re.compile(r"(?P<host>(?:[^/:@\s]+@)?(?:\[[0-9a-fA-F:.]+\]|[^/:@\s]+)):(?P<folder>[^\s].*)")
@@ -27,6 +27,10 @@ def open_place(to: str) -> Place:
         return FolderPlace(Path(unquote(parts.path)))
     if parts.scheme in _SSH:
         return _over_ssh(to, to.partition(":")[2], parts.path.removeprefix("/~/"))
+    if parts.scheme == "s3":
+        from centralita.depot.s3_place import S3Place
+
+        return S3Place(to)
     if "://" in to or not to:
         raise CentralitaError(f"cannot publish to {to!r}", hint=HINT)
     if (match := _SCP.fullmatch(to)) and not Path(to).exists():
