@@ -289,6 +289,9 @@ def keys(c: Context, export: str = "", progress: str = "auto") -> None:
         "url": "where it will be served, for indexes that need a whole address",
         "valid_days": "for how long clients believe its index",
         "deltas": "from how many releases before it an upgrade shall download little; 0 for none",
+        "fail_on_cve": "refuse what has known vulnerabilities: high, medium, low, any, fixed (mended in Debian), none",
+        "cve_data": "judge by this file (or address) of Debian's security tracker's data",
+        "accept": "issues that are known and accepted, with commas",
     },
 )
 def publish(
@@ -301,9 +304,13 @@ def publish(
     url: str = "",
     valid_days: int = 30,
     deltas: int = 3,
+    fail_on_cve: str = "",
+    cve_data: str = "",
+    accept: str = "",
     progress: str = "auto",
 ) -> None:
     """Release the last built image into a depot."""
+    from centralita.desk.cves import examiner
     from centralita.desk.depots import publish as release
 
     release(
@@ -315,6 +322,7 @@ def publish(
         url=url,
         valid_days=valid_days,
         deltas=deltas,
+        examine=examiner(fail_on_cve, cve_data, accept),
     )
 
 
@@ -341,6 +349,46 @@ def pull(
     from centralita.desk.depots import pull as bring
 
     bring(appliance, url=from_, version=version, formats=format, key=key)
+
+
+@task(
+    first="depot",
+    also=("release",),
+    shown_as="depot.cve",
+    help={
+        "depot": "the depot: http(s)://…, file://… or a folder",
+        "release": "the appliance's name there, or NAME@VERSION",
+        "data": "a file (or address) of Debian's security tracker's data; else the tracker is asked",
+        "fail_on": "exit with status 1 on: high, medium, low, any, fixed (mended in Debian); one or more with commas",
+        "accept": "issues that are known and accepted, with commas",
+        "suite": "the suite of Debian, where the release does not say it",
+        "max_age": "warn of data that are older than so many days",
+        "all": "list every issue, not the grave and the mended only",
+        "json": "as JSON, for programs",
+        "key": "the publisher's minisign public key, or a file with it",
+    },
+)
+def cve(
+    c: Context,
+    depot: str,
+    release: str,
+    data: str = "",
+    fail_on: str = "",
+    accept: str = "",
+    suite: str = "",
+    max_age: int = 7,
+    all: bool = False,
+    json: bool = False,
+    key: str = "",
+    progress: str = "auto",
+) -> None:
+    """Tell which known vulnerabilities are in a release, by Debian's security tracker."""
+    from centralita.desk.cves import show_report
+
+    show_report(
+        depot, release, data=data, fail_on=fail_on, accept=accept, suite=suite, max_age_days=max_age, every=all,
+        as_json=json, key=key,
+    )  # fmt: skip
 
 
 @task(first="folder", shown_as="depot.verify", help={"folder": "the depot's folder", "key": "the minisign public key"})
@@ -545,4 +593,4 @@ tenants.add_task(show_tenant, "show")
 tenants.add_task(explain, "explain")
 tenants.add_task(provision, "provision")
 namespace.add_collection(tenants)
-namespace.add_collection(Collection("depot", verify, diff, prune, refresh))
+namespace.add_collection(Collection("depot", verify, cve, diff, prune, refresh))

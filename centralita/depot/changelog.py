@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from centralita.depot.record import Release
+from centralita.depot.sbom import contents
 from centralita.image.record import GoldenRecord
 
 
@@ -25,8 +26,8 @@ def _difference(name: str, old: Iterable[str], new: Iterable[str]) -> list[str]:
 
 
 def _packages(old: Release, new: Release) -> list[str]:
-    before = {(p.name, p.arch): p.version for p in old.packages}
-    after = {(p.name, p.arch): p.version for p in new.packages}
+    before = {(p.name, p.arch): p.version for p in contents(old)}
+    after = {(p.name, p.arch): p.version for p in contents(new)}
     both = sorted(before.keys() & after.keys())
     lines = [f"- {key[0]} {before[key]} → {after[key]}" for key in both if before[key] != after[key]]
     lines += [f"- {name} {after[name, arch]}: new" for name, arch in sorted(after.keys() - before.keys())]

@@ -7,12 +7,13 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import centralita
-from centralita.depot.documents import make_papers, release_packages
+from centralita.depot.documents import Paper, embedded_packages, make_papers, release_packages
 from centralita.depot.index import LIMIT, Entry, now
 from centralita.depot.place import Place, Upload
 from centralita.depot.reader import BLOCK
@@ -169,8 +170,12 @@ def compose(
     proof: Proof | None,
     previous: Release | None,
     previous_golden: GoldenRecord | None = None,
+    examine: Callable[[Release], tuple[Paper, ...]] | None = None,
 ) -> Composed:
-    """Make the release; what has to be written for it is in *staging*. Without a *proof* it is untested."""
+    """Make the release; what has to be written for it is in *staging*. Without a *proof* it is untested.
+
+    *examine* sees the release before it is made, and raises CentralitaError or returns what it found, as documents.
+    """
     record = golden.record
     folder = release_folder(record.appliance, record.full_version)
     files = _files(golden, folder)
@@ -200,6 +205,7 @@ def compose(
         targets=tuple(_target(target, proof) for target in record.targets),
         files=tuple(file for file, _source in files),
         packages=release_packages(record),
+        embedded=embedded_packages(record),
         languages=record.languages,
         memory_mib=record.memory_mib,
         vcpus=record.vcpus,
@@ -215,7 +221,8 @@ def compose(
         source=source_revision(),
         builder={"centralita": centralita.__version__, "python": platform.python_version(), **record.tools},
     )
-    for paper in make_papers(release, previous, record, previous_golden):
+    examined = examine(release) if examine else ()
+    for paper in (*make_papers(release, previous, record, previous_golden), *examined):
         document(paper.kind, paper.name, paper.data, paper.media_type)
         if paper.kind == "changelog":
             release = release.model_copy(update={"changelog": paper.data.decode()})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from centralita.depot.record import Release
-from centralita.depot.sbom import purl
+from centralita.depot.sbom import contents, purl
 
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "https://slsa.dev/provenance/v1"
@@ -30,10 +30,10 @@ def provenance(release: Release) -> bytes:
     dependencies += [
         {
             "name": package.name,
-            "uri": purl(package.name, package.version, package.arch, release.suite),
+            "uri": purl(package.name, package.version, package.arch, package.suite or release.suite),
             "digest": {"sha256": package.sha256},
         }
-        for package in release.packages
+        for package in contents(release)
     ]
     statement = {
         "_type": STATEMENT,

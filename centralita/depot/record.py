@@ -89,7 +89,11 @@ class Document(Frozen):
 
 
 class ReleasePackage(Frozen):
-    """One installed Debian package. ``licences`` are SPDX expressions, empty where they are not known."""
+    """One installed Debian package. ``licences`` are SPDX expressions, empty where they are not known.
+
+    ``source`` is its source package, with the version in brackets where that differs; empty where it is not known.
+    ``suite`` is the suite that it is from, empty where that is the release's.
+    """
 
     name: str
     version: str
@@ -97,6 +101,7 @@ class ReleasePackage(Frozen):
     sha256: Sha256
     source: str = ""
     licences: tuple[str, ...] = ()
+    suite: str = ""
 
 
 class TargetResult(Frozen):
@@ -135,6 +140,8 @@ class Release(Frozen):
     files: tuple[ReleaseFile, ...]
     documents: tuple[Document, ...] = ()
     packages: tuple[ReleasePackage, ...]
+    # What is in the image though dpkg there does not know of it: its boot loaders.
+    embedded: tuple[ReleasePackage, ...] = ()
     languages: tuple[str, ...]
     memory_mib: int
     vcpus: int

@@ -25,6 +25,11 @@ def source_of(package: ReleasePackage) -> tuple[str, str]:
     return match[1], match[2] or package.version
 
 
+def contents(release: Release) -> tuple[ReleasePackage, ...]:
+    """All of Debian that is in an image: its packages and its boot loaders."""
+    return (*release.packages, *release.embedded)
+
+
 def purl(name: str, version: str, arch: str, suite: str) -> str:
     """A package URL (github.com/package-url/purl-spec, type deb); arch is ``source`` for a source package."""
     distro = f"&distro={quote(suite, safe='')}" if suite else ""
@@ -102,7 +107,7 @@ def spdx(release: Release) -> bytes:
     links = [("SPDXRef-DOCUMENT", "DESCRIBES", image)]
     references: dict[str, list[str]] = {}
     identifiers = {}
-    for package in sorted(release.packages, key=lambda p: (p.name, p.arch)):
+    for package in sorted(contents(release), key=lambda p: (p.name, p.arch)):
         identifier = identifiers[package.name, package.arch] = _spdx_id("Package", package.name, package.arch)
         declared = combined(package.licences)
         for reference in _REFERENCE.findall(declared):
@@ -110,18 +115,19 @@ def spdx(release: Release) -> bytes:
         packages.append(
             _spdx_package(
                 identifier, package.name, package.version,
-                purl(package.name, package.version, package.arch, release.suite),
+                purl(package.name, package.version, package.arch, package.suite or release.suite),
                 primaryPackagePurpose="LIBRARY" if package.name.startswith("lib") else "APPLICATION",
                 licenseDeclared=declared or "NOASSERTION",
                 checksums=[{"algorithm": "SHA256", "checksumValue": package.sha256}],
             )
         )  # fmt: skip
         links.append((image, "CONTAINS", identifier))
-    for (name, version), made in _sources(release.packages).items():
+    for (name, version), made in _sources(contents(release)).items():
         identifier = _spdx_id("Source", name, version)
         packages.append(
             _spdx_package(
-                identifier, name, version, purl(name, version, "source", release.suite), primaryPackagePurpose="SOURCE"
+                identifier, name, version, purl(name, version, "source", made[0].suite or release.suite),
+                primaryPackagePurpose="SOURCE",
             )
         )
         links += [(identifiers[p.name, p.arch], "GENERATED_FROM", identifier) for p in made]
@@ -154,9 +160,9 @@ def cyclonedx(release: Release) -> bytes:
     """The bill as CycloneDX 1.6 (cyclonedx.org/docs/1.6/json)."""
     image = f"image:{release.appliance}@{release.version}"
     components = []
-    for package in sorted(release.packages, key=lambda p: (p.name, p.arch)):
+    for package in sorted(contents(release), key=lambda p: (p.name, p.arch)):
         source, source_version = source_of(package)
-        reference = purl(package.name, package.version, package.arch, release.suite)
+        reference = purl(package.name, package.version, package.arch, package.suite or release.suite)
         component: dict[str, Any] = {
             "type": "library" if package.name.startswith("lib") else "application",
             "bom-ref": reference,

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from centralita.depot.client import Depot, read_key
 from centralita.depot.compose import compose, declared_now, read_golden
 from centralita.depot.deltas import DELTAS, publish_deltas
 from centralita.depot.diff import difference
+from centralita.depot.documents import Paper
 from centralita.depot.keys import MINISIGN_PUB, OPENPGP_PUB, make_keys, needed_keys
 from centralita.depot.places import open_place
 from centralita.depot.prune import plan_pruning
 from centralita.depot.publish import VALID_DAYS, carry_out, list_release, make_plan, read_state
 from centralita.depot.pull import pull as pull_release
 from centralita.depot.reader import open_reader
-from centralita.depot.record import newest
+from centralita.depot.record import Release, newest
 from centralita.depot.results import gate
 from centralita.depot.verify import verify_folder
 from centralita.ground import ledger
 from centralita.ground.errors import CentralitaError
 from centralita.ground.report import get_reporter
 from centralita.image.build import Golden, latest
+
+Examine = Callable[[Release], tuple[Paper, ...]]
 
 
 def show_keys(export: str) -> None:
@@ -53,6 +57,7 @@ def publish(
     url: str,
     valid_days: int = VALID_DAYS,
     deltas: int = DELTAS,
+    examine: Examine | None = None,
 ) -> None:
     """Release the last built image of an appliance into a depot."""
     publish_golden(
@@ -64,6 +69,7 @@ def publish(
         url=url,
         valid_days=valid_days,
         deltas=deltas,
+        examine=examine,
     )
 
 
@@ -77,8 +83,9 @@ def publish_golden(
     url: str,
     valid_days: int = VALID_DAYS,
     deltas: int = DELTAS,
+    examine: Examine | None = None,
 ) -> None:
-    """Release an image into a depot, with deltas from as many releases before it."""
+    """Release an image into a depot, with deltas from releases before it; *examine* may refuse it, or add documents."""
     keys = needed_keys()
     place = open_place(to)
     proof = None if untested else gate(golden.record, keys)
@@ -99,6 +106,7 @@ def publish_golden(
                 proof=proof,
                 previous=previous,
                 previous_golden=read_golden(place, previous) if previous else None,
+                examine=examine,
             )
         release = composed.release
         lines = state.index.releases if state.index else ()
