@@ -52,6 +52,8 @@ def apply(
             proposal = propose(machine.shell, files, identity)
         for line in proposal.lines:
             print(_coloured(line))
+        for note in proposal.plan.notes:
+            reporter.info(note)
         refuse(proposal, tenant.name)
         if proposal.nothing:
             reporter.info(f"{tenant.name} is as {file} says: nothing to change")

@@ -21,6 +21,7 @@ _PJSIP = f"{ASTERISK}/pjsip.conf"
 # What Asterisk is told when one of these files has changed, in the order in which it is told: numbers and what they
 # lead to are there before the accounts that may dial them.
 _RELOADS: tuple[tuple[str, str], ...] = (
+    (rf"{ASTERISK}/http\.conf", "module reload http"),
     (rf"{ASTERISK}/indications.*\.conf", "module reload indications"),
     (rf"{ASTERISK}/musiconhold\.conf|{MUSIC}/.*", "moh reload"),
     (rf"{ASTERISK}/voicemail\.conf", "voicemail reload"),
@@ -42,7 +43,13 @@ _FIXED: tuple[tuple[str, str], ...] = (
     ("/etc/localtime|/etc/timezone", "its time zone"),
     (f"{OURS}/console-autologin", "the shell on its console"),
     (f"{ASTERISK}/keys/.*", "its TLS key and certificate"),
-    (f"{ASTERISK}/http\\.conf", "the web server of WebRTC phones"),
+)
+# What the golden image has where no tenant's phone is a web phone.
+_NO_WEB = GuestFile(
+    f"{ASTERISK}/http.conf",
+    b"; No web server.\n[general]\nenabled = no\nbindaddr = 127.0.0.1\n",
+    0o640,
+    group="asterisk",
 )
 _OWNERS = frozenset({"root", "asterisk"})
 
@@ -52,7 +59,8 @@ class Plan:
     """What is to be done.
 
     `write` and `remove` belong to the exchange; `later` are files that nothing asks for any more, removed at the end.
-    `keys` are the admins' new keys, `reload` Asterisk's commands, `refusals` what a running machine cannot be given.
+    `keys` are the admins' new keys, `reload` Asterisk's commands, `refusals` what a running machine cannot be given,
+    `notes` what remains to be known.
     """
 
     write: tuple[GuestFile, ...]
@@ -61,6 +69,7 @@ class Plan:
     keys: GuestFile | None
     reload: tuple[str, ...]
     refusals: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def nothing(self) -> bool:
@@ -120,23 +129,24 @@ def make_plan(files: Sequence[GuestFile], machine: Machine) -> Plan:
     for file in write:
         if {file.owner, file.group} - _OWNERS:
             raise CentralitaError(f"{file.path} belongs to {file.owner}:{file.group}, whom the machine may not have")
-    for path in (f"{ASTERISK}/http.conf", f"{OURS}/console-autologin"):
-        gone = path not in wanted and path in machine.files
-        if gone and (path != f"{ASTERISK}/http.conf" or b"tlsbindaddr" in (machine.files[path].text or b"")):
-            refusals[next(what for pattern, what in _FIXED if re.fullmatch(pattern, path))] = None
+    if f"{OURS}/console-autologin" in machine.files.keys() - wanted.keys():
+        refusals["the shell on its console"] = None
+    web = machine.files.get(_NO_WEB.path)
+    if web is not None and _NO_WEB.path not in wanted and b"tlsbindaddr" in (web.text or b""):
+        write.append(_NO_WEB)
     if KEYS in machine.files and KEYS not in wanted:
         refusals["its last admin: nobody could get in any more"] = None
     for what in _transports(wanted.get(_PJSIP), machine.files.get(_PJSIP)):
         refusals[what] = None
+    notes = _left_open(wanted.get(_PJSIP), machine.files.get(_PJSIP))
     remove = tuple(path for path in _OPTIONAL if path in machine.files and path not in wanted)
     later = tuple(
         path
         for path, present in sorted(machine.files.items())
         if path.startswith((f"{SOUNDS}/", f"{MUSIC}/")) and present.kind == "f" and path not in wanted
     )
-    return Plan(
-        tuple(write), remove, later, keys, reloads((*(f.path for f in write), *remove, *later)), tuple(refusals)
-    )
+    reload = reloads((*(file.path for file in write), *remove, *later))
+    return Plan(tuple(write), remove, later, keys, reload, tuple(refusals), notes)
 
 
 def reloads(paths: Iterable[str]) -> tuple[str, ...]:
@@ -182,10 +192,17 @@ def _transports(wanted: GuestFile | None, present: Present | None) -> list[str]:
     new, old = _fixed_sections(wanted.content), _fixed_sections(present.text)
     return [
         f"[{name}] of pjsip.conf, which Asterisk reads only when it starts"
-        for name in sorted(old.keys() | new.keys())
-        # A transport that is new is opened by a reload.
-        if old.get(name) != new.get(name) and (name in old or name in ("system", "global"))
+        # A transport that is new is opened by a reload; one that is gone stays open, and serves nobody.
+        for name in sorted(old.keys() & new.keys())
+        if old[name] != new[name]
     ]
+
+
+def _left_open(wanted: GuestFile | None, present: Present | None) -> tuple[str, ...]:
+    if wanted is None or present is None or present.text is None:
+        return ()
+    gone = _fixed_sections(present.text).keys() - _fixed_sections(wanted.content).keys()
+    return tuple(f"nothing uses transport {name} any more; it stays open until Asterisk starts anew" for name in gone)
 
 
 def _fixed_sections(text: bytes) -> dict[str, tuple[str, ...]]:
@@ -193,8 +210,6 @@ def _fixed_sections(text: bytes) -> dict[str, tuple[str, ...]]:
     for name, _template, lines in _sections(text):
         if "type = transport" in lines or "type = system" in lines:
             found[name] = tuple(lines)
-        elif "type = global" in lines:
-            found[name] = tuple(line for line in lines if line.startswith("endpoint_identifier_order"))
     return found
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
+from ipaddress import IPv4Interface
 from pathlib import Path
 
 import pytest
@@ -20,6 +23,8 @@ from centralita.clone.files import GuestFile
 from centralita.clone.identity import Identity, IdentityStore
 from centralita.clone.render import render
 from centralita.ground.errors import CentralitaError
+from centralita.ground.paths import repo_root
+from centralita.ground.run import environment, run
 from centralita.hosts.apply import SCRIPT, Proposal, bundle, carry_out, dialplan_of, propose
 from centralita.hosts.apply_plan import accounts
 from centralita.hosts.shell import Shell
@@ -29,7 +34,8 @@ from centralita.lab.net import LabNetwork
 from centralita.lab.phones import Phones
 from centralita.spec.tenant import load_tenant
 from tests.conftest import TESTS
-from tests.office.provider import static_files
+from tests.office.company import until
+from tests.office.provider import PHONE, PHONE_SECRET, provider_files, static_files
 
 pytestmark = [pytest.mark.calls, pytest.mark.xdist_group("apply")]
 
@@ -52,6 +58,7 @@ class Shop:
 
     pbx: BareAsterisk
     shell: Inside
+    store: IdentityStore
     identity: Identity
     before: list[GuestFile]
     later: list[GuestFile]
@@ -95,7 +102,7 @@ def shop(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         LabNetwork(interface.network, host_address=before.network.gateway) as network,
         BareAsterisk(ostree_of(appliance).tar, network, interface, [*static_files(appliance), *files]) as pbx,
     ):
-        yield Shop(pbx, Inside(pbx.root), identity, files, render(later, identity))
+        yield Shop(pbx, Inside(pbx.root), store, identity, files, render(later, identity))
 
 
 @pytest.fixture(autouse=True)
@@ -187,6 +194,58 @@ def test_ten_calls_stay_up_and_are_heard(shop: Shop, tmp_path: Path) -> None:
         assert "10 active calls" in shop.pbx.cli("core show channels count")
         for call in calls:
             assert call.hangup().code == 200
+
+
+def test_the_first_web_phone_and_the_first_trunk_need_no_restart(
+    request: pytest.FixtureRequest, shop: Shop, tmp_path: Path
+) -> None:
+    text = (TESTS / "data/shop.yaml").read_text()
+    text = text.replace("name: Berta,", "name: Berta, transport: webrtc,") + (
+        "trunks: [{name: main, kind: registered, host: 10.77.0.20, user: shop, password: Tr0unk-secret}]\n"
+        'outbound: [{name: land, class: national, patterns: ["[6-9]XXXXXXXX"], prepend: "+34", trunks: [main]}]\n'
+        'inbound: [{number: "+34911000100", destination: "extension:101"}]\n'
+    )
+    file = tmp_path / "shop.yaml"
+    file.write_text(text)
+    tenant = load_tenant(file)
+    identity = shop.store.get_or_create(tenant)
+    provider = BareAsterisk(
+        ostree_of(request.config.getoption("--appliance")).tar,
+        shop.pbx.network,
+        IPv4Interface("10.77.0.20/24"),
+        provider_files(request.config.getoption("--appliance"), "shop", "Tr0unk-secret"),
+        name="provider",
+    )
+    with provider, Phones(shop.pbx.network, workdir=tmp_path / "phones") as agent:
+        shop.apply(render(tenant, identity))
+        until(lambda: "Registered" in shop.pbx.cli("pjsip show registrations"), "the trunk to register")
+        ana = agent.add("101", registrar=shop.pbx.address, secret=identity.sip_secrets["101"])
+        assert ana.wait_registered().code == 200
+        call = ana.call("600123123", tone_hz=400.0)
+        call.wait_answered()
+        call.hangup()
+        assert "customer dialled +34600123123" in provider.log
+        ana.when_called(200)
+        world = agent.add(PHONE, registrar=provider.address, secret=PHONE_SECRET)
+        assert world.wait_registered().code == 200
+        call = world.call("34911000100", tone_hz=400.0)
+        call.wait_answered()
+        call.hangup()
+        argv = [sys.executable, "-m", "centralita.lab.web_phone", str(shop.pbx.address), "102", "*43"]
+        done = run(
+            shop.pbx.network.argv(argv),
+            stdin=identity.sip_secrets["102"].encode() + b"\n",
+            env=environment({"PYTHONPATH": str(repo_root())}),
+            timeout_s=120,
+        )
+        told = json.loads(done.stdout.splitlines()[-1])
+        assert told["registered"] == told["answered"] == "SIP/2.0 200 OK" and told["tone_s"] > 1.5, told
+    shop.apply(shop.before)
+    assert "No objects found" in shop.pbx.cli("pjsip show registrations")
+    assert (
+        run(shop.pbx.network.argv(["bash", "-c", f"exec 3<>/dev/tcp/{shop.pbx.address}/8089"]), check=False).returncode
+        != 0
+    )
 
 
 def test_a_cut_at_any_moment_leaves_the_old_files_or_the_new_and_the_next_apply_mends_it(shop: Shop) -> None:

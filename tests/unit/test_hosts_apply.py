@@ -95,7 +95,6 @@ def test_what_is_no_longer_asked_for_goes_and_prompts_go_last(store: IdentitySto
         ({"timezone": "Asia/Tokyo"}, "time zone"),
         ({"network": {"method": "dhcp"}}, "its network"),
         ({"console": "autologin"}, "console"),
-        ({"trunks": ()}, "[global] of pjsip.conf"),
     ],
 )
 def test_what_a_running_machine_cannot_be_given_is_refused_with_all_reasons(
@@ -104,8 +103,6 @@ def test_what_a_running_machine_cannot_be_given_is_refused_with_all_reasons(
     tenant, _identity, files = rendered(store, "office")
     if "network" in changes:
         changes = {"network": tenant.network.model_copy(update={"method": "dhcp", "address": None, "gateway": None})}
-    if "trunks" in changes:
-        changes = {"trunks": (), "inbound": (), "outbound": (), "extensions": tenant.extensions[2:3]}
     _tenant, _identity, later = rendered(store, "office", **changes)
     assert any(said in reason for reason in make_plan(later, machine_of(files)).refusals)
 
@@ -120,6 +117,25 @@ def test_the_first_tls_phone_needs_no_new_clone_but_another_certificate_does(sto
     changed = render(load_tenant(DATA / "shop.yaml").model_copy(update={"extensions": (first,)}), replace(
         identity, tls_certificate="-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"))  # fmt: skip
     assert "its TLS key and certificate" in make_plan(changed, machine_of(later)).refusals
+
+
+def test_another_transport_is_refused_and_one_that_is_gone_is_told(store: IdentityStore) -> None:
+    tenant, _identity, files = rendered(store, "shop")
+    first = tenant.extensions[0].model_copy(update={"transport": "webrtc"})
+    _tenant, _identity, later = rendered(store, "shop", extensions=(first, *tenant.extensions[1:]))
+    plan = make_plan(later, machine_of(files))
+    assert plan.reload == ("module reload http", "module reload res_pjsip.so") and not plan.refusals
+    back = make_plan(files, machine_of(later))
+    assert not back.refusals and len(back.notes) == 2 and "wss" in "".join(back.notes)
+    assert b"tlsbindaddr" not in next(file.content for file in back.write if file.path.endswith("/http.conf"))
+    moved = [
+        replace(file, content=file.content.replace(b"bind = 0.0.0.0:5060", b"bind = 0.0.0.0:5062"))
+        if file.path == "/etc/asterisk/pjsip.conf"
+        else file
+        for file in files
+    ]
+    refusals = make_plan(moved, machine_of(files)).refusals
+    assert [reason.split()[0] for reason in refusals] == ["[tcp]", "[udp]"]
 
 
 def test_the_last_admin_is_not_locked_out(store: IdentityStore) -> None:
