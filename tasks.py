@@ -282,7 +282,7 @@ def keys(c: Context, export: str = "", progress: str = "auto") -> None:
     first="appliance",
     help={
         "appliance": APPLIANCE,
-        "to": "where the depot is: a folder, HOST:FOLDER, rsync+ssh://HOST/FOLDER, s3://BUCKET/PREFIX (docs/depot.md)",
+        "to": "where the depot is: a folder, HOST:FOLDER, rsync+ssh://…, s3://BUCKET/…, oci://HOST/NAME",
         "untested": "release without test results; clients are told",
         "dry_run": "only say what would be written",
         "name": "the depot's name, when it is new",

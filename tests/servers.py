@@ -16,6 +16,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from centralita.depot.places import open_place
 from centralita.ground import ledger
 from centralita.ground.run import environment, run
 from centralita.image.ostree import private_mounts
@@ -131,6 +132,41 @@ def s3_server(folder: Path) -> Iterator[S3Server]:
     argv = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     with serving(argv, port, folder / "moto.log"):
         yield S3Server(f"http://127.0.0.1:{port}")
+
+
+_REGISTRY = """
+version: 0.1
+log: {{level: info, accesslog: {{disabled: false}}}}
+storage:
+  filesystem: {{rootdirectory: {folder}/data}}
+  delete: {{enabled: true}}
+http: {{addr: "127.0.0.1:{port}"}}
+"""
+# The user `tests` with the password `only-these`.
+_HTPASSWD = "tests:$2b$05$/BWPF0wZ0uaKeZu06aVrIOabz4PefxoW75Ocm8GfDgVETYl4CY.c2\n"
+
+
+@contextmanager
+def registry(folder: Path, *, secret: bool = False) -> Iterator[str]:
+    """Run docker-registry; yields its host and port. With *secret* only one user is let in."""
+    port = free_port()
+    settings = _REGISTRY.format(folder=folder, port=port)
+    if secret:
+        (folder / "htpasswd").write_text(_HTPASSWD)
+        settings += f"auth: {{htpasswd: {{realm: tests, path: {folder}/htpasswd}}}}\n"
+    (folder / "config.yml").write_text(settings)
+    with serving(["docker-registry", "serve", folder / "config.yml"], port, folder / "registry.log"):
+        yield f"127.0.0.1:{port}"
+
+
+def downloaded(to: str, folder: Path) -> Path:
+    """What is at a place, as a folder."""
+    place = open_place(to)
+    with place.opened():
+        for path in place.listing():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_bytes(place.read(path, 1 << 30) or b"")
+    return folder
 
 
 def killed(script: str, *words: str | Path) -> subprocess.CompletedProcess[str]:

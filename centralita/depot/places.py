@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 from centralita.depot.place import FolderPlace, Place
 from centralita.ground.errors import CentralitaError
 
-HINT = "a folder, HOST:FOLDER, rsync+ssh://[USER@]HOST[:PORT]/FOLDER, s3://BUCKET/PREFIX?endpoint=URL"
+HINT = "a folder, HOST:FOLDER, rsync+ssh://[USER@]HOST[:PORT]/FOLDER, s3://BUCKET/PREFIX?endpoint=URL, oci://HOST/NAME"
 _SSH = ("ssh", "rsync+ssh")
 # As rsync(1) and scp(1): a colon before the first slash.
 _SCP = re.compile(r"(?P<host>(?:[^/:@\s]+@)?(?:\[[0-9a-fA-F:.]+\]|[^/:@\s]+)):(?P<folder>[^\s].*)")
@@ -31,6 +31,10 @@ def open_place(to: str) -> Place:
         from centralita.depot.s3_place import S3Place
 
         return S3Place(to)
+    if parts.scheme in ("oci", "oci+http"):
+        from centralita.depot.registry_place import RegistryPlace
+
+        return RegistryPlace(to)
     if "://" in to or not to:
         raise CentralitaError(f"cannot publish to {to!r}", hint=HINT)
     if (match := _SCP.fullmatch(to)) and not Path(to).exists():

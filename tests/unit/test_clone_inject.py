@@ -15,6 +15,7 @@ from tests.batch import root_of, small_disk
 
 pytestmark = [pytest.mark.image, pytest.mark.timeout(300)]
 
+
 def overlay(golden: Path, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", golden, path])

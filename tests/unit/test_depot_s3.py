@@ -21,7 +21,7 @@ from centralita.depot.verify import verify_folder
 from centralita.ground.errors import CentralitaError
 from centralita.ground.report import get_reporter
 from tests.depot import NAME, image, publish
-from tests.servers import S3Server, killed, s3_server
+from tests.servers import S3Server, downloaded, killed, s3_server
 
 pytestmark = [pytest.mark.xdist_group("s3-depot")]
 
@@ -65,16 +65,6 @@ def bucket(server: S3Server, monkeypatch: pytest.MonkeyPatch, home: Path) -> str
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "only-these")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(home / "credentials"))
     return server.new_bucket()
-
-
-def downloaded(to: str, folder: Path) -> Path:
-    """What is in a store, as a folder."""
-    place = open_place(to)
-    with place.opened():
-        for path in place.listing():
-            (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            (folder / path).write_bytes(place.read(path, 1 << 30) or b"")
-    return folder
 
 
 def written_at(place: Place) -> dict[str, object]:
