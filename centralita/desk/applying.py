@@ -15,17 +15,14 @@ from centralita.clone.files import GuestFile
 from centralita.clone.identity import Identity, IdentityStore
 from centralita.clone.render import render
 from centralita.ground.errors import CentralitaError
-from centralita.ground.report import get_reporter
+from centralita.ground.report import RichReporter, get_reporter
 from centralita.hosts.access import Access, Reached, reach
 from centralita.hosts.address import parse_host
 from centralita.hosts.apply import Proposal, carry_out, propose, refuse, write_keys
 from centralita.hosts.apply_plan import KEYS
 from centralita.hosts.deploy import reached
-from centralita.hosts.records import ClonedFolder, find_clone, read_deployed, write_deployed
+from centralita.hosts.records import APPLIED, TENANT, ClonedFolder, find_clone, read_deployed, write_deployed
 from centralita.spec.tenant import Tenant, load_tenant
-
-APPLIED = "applied.json"
-TENANT = "tenant.yaml"
 
 
 def apply(
@@ -51,7 +48,7 @@ def apply(
         with reporter.step(f"read {tenant.name}"):
             proposal = propose(machine.shell, files, identity)
         for line in proposal.lines:
-            print(_coloured(line))
+            _show(line)
         for note in proposal.plan.notes:
             reporter.info(note)
         refuse(proposal, tenant.name)
@@ -174,10 +171,12 @@ def _record(clone: ClonedFolder, file: Path, identity: Identity) -> None:
         write_deployed(clone.folder, replace(deployed, applied=now))
 
 
-def _coloured(line: str) -> str:
-    if not sys.stdout.isatty():
-        return line
-    if line.startswith(("---", "+++")):
-        return f"\033[1m{line}\033[0m"
-    code = {"+": "32", "-": "31", "@": "36"}.get(line[:1])
-    return f"\033[{code}m{line}\033[0m" if code else line
+def _show(line: str) -> None:
+    """Show a line of a difference: in colour at a terminal, as any other line elsewhere."""
+    reporter = get_reporter()
+    if not isinstance(reporter, RichReporter):
+        reporter.info(line)
+        return
+    colour = "1" if line.startswith(("---", "+++")) else {"+": "32", "-": "31", "@": "36"}.get(line[:1])
+    # Not by the reporter, which would break long lines.
+    print(f"\033[{colour}m{line}\033[0m" if colour else line)

@@ -19,7 +19,7 @@ from centralita.hosts.address import HostAddress, parse_host
 from centralita.hosts.answer import first_answer
 from centralita.hosts.driver import Driver
 from centralita.hosts.libvirt import Libvirt
-from centralita.hosts.records import ClonedFolder, Deployed, read_deployed, write_deployed
+from centralita.hosts.records import APPLIED, ClonedFolder, Deployed, read_deployed, write_deployed
 from centralita.hosts.shell import Shell, connect
 from centralita.hosts.sip import SipAnswer
 from centralita.hosts.stop import stop
@@ -173,6 +173,11 @@ class _Deployment:
             if running:
                 self._do(f"shut {clone.name} down", lambda: stop(self.driver, clone.name))
             self._do("copy the system disk", lambda: self._copy_system(golden, system, keep=old))
+            if (clone.folder / APPLIED).is_file():
+                file = json.loads((clone.folder / APPLIED).read_text(encoding="utf-8"))["file"]
+                get_reporter().warn(
+                    f"this disk is as it was cloned; what was applied since comes by invoke apply {file}"
+                )
         if clone.data is not None:
             data, source = self.place / clone.data.name, clone.data
             # Never written again: from the first start on, what is on it is the tenant's.

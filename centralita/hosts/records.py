@@ -13,6 +13,9 @@ from centralita.ground.errors import CentralitaError
 
 RECORD = "clone.json"
 DEPLOYED = "host.json"
+#: What was last applied to the running clone: when, and the file; and a copy of it.
+APPLIED = "applied.json"
+TENANT = "tenant.yaml"
 
 
 @dataclass(frozen=True)
