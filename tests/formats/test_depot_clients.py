@@ -330,3 +330,19 @@ def test_the_published_disk_is_the_golden_one(form: str, published: Published, g
     with golden_subject(golden) as subject:
         disk = taken_out(form, published.path(form), tmp_path, subject.size_bytes)
         assert_same_disk(form, disk, subject.raw, tmp_path)
+
+
+def test_virt_v2v_reads_the_ova_and_checks_its_manifest(published: Published, tmp_path: Path) -> None:
+    ova, release = tmp_path / "pbx.ova", published.release
+    run(["cp", "--reflink=auto", published.path("ova"), ova])
+    argv: list[str | Path] = ["virt-v2v", "-i", "ova", ova, "--print-source"]
+    said = run(argv, env={"LIBGUESTFS_BACKEND": "direct"}, timeout_s=SLOW_S).stdout
+    shown = {" ".join(line.split()) for line in said.splitlines()}
+    assert {
+        f"source name: {release.appliance}", "hypervisor type: vmware", f"memory: {release.memory_mib << 20} (bytes)",
+        f"nr vCPUs: {release.vcpus}", "0 [scsi]", "CD-ROM [ide] in slot 0", 'Bridge "VM Network" [vmxnet3]',
+    } <= shown  # fmt: skip
+    with one_byte_changed(ova):
+        refused = run(argv, env={"LIBGUESTFS_BACKEND": "direct"}, timeout_s=SLOW_S, check=False)
+    assert refused.returncode != 0
+    assert "manifest" in refused.stderr, refused.stderr
