@@ -16,10 +16,9 @@ from centralita.lab.xen.lab import XenGuest
 from centralita.spec.tenant import Tenant, load_tenant
 from tests.matrix import ABOUT, TARGET, show_matrix
 from tests.repeats import KIND, show_repeats
-from tests.results import PROOF, remember_golden
+from tests.results import PROOF, TIERS, remember_golden
 
 TESTS = Path(__file__).parent
-TIERS = ("lint", "unit", "image", "calls", "targets", "formats", "xen")
 # Deadlines, not expectations: what is emulated on a crowded host takes its time.
 BOOT_S = 240.0
 

@@ -13,6 +13,7 @@ from centralita.depot.results import KVM_TIERS, Check, record_checks, version_of
 from centralita.image.build import Golden
 
 TESTS = Path(__file__).parent
+TIERS = ("lint", "unit", "image", "calls", "targets", "formats", "xen")
 #: Properties of a report by this prefix are ours.
 PROOF = "proof_"
 _GOLDEN = pytest.StashKey[Golden]()
@@ -35,6 +36,11 @@ def target_of(item: pytest.Item) -> str:
     return "kvm" if item.path.relative_to(TESTS).parts[0] in KVM_TIERS else ""
 
 
+def tier_of(item: pytest.Item) -> str:
+    """The tier that a test is of: where it says so itself that is not the one of its folder."""
+    return next((tier for tier in TIERS if item.get_closest_marker(tier)), item.path.relative_to(TESTS).parts[0])
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Note in each report of a test of the image which image that was, and what the test proves."""
@@ -42,8 +48,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     golden = item.config.stash.get(_GOLDEN, None)
     if golden is not None and "golden" in getattr(item, "fixturenames", ()):
         record = golden.record
-        tier = item.path.relative_to(TESTS).parts[0]
-        values = (record.appliance, record.golden_digest, tier, target_of(item))
+        values = (record.appliance, record.golden_digest, tier_of(item), target_of(item))
         report.user_properties.append((f"{PROOF}check", list(values)))
     return report
 

@@ -66,7 +66,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     wanted = selected(config)
 
     def asked_for(item: pytest.Item) -> bool:
-        if TESTS not in item.path.parents:
+        if TESTS not in item.path.parents and item.get_closest_marker("targets") is None:
             return True
         return CONTAINER in wanted if target_of(item) == CONTAINER else wanted != (CONTAINER,)
 
