@@ -191,7 +191,10 @@ def report(release: Release, data: TrackerData, *, suite: str = "", accept: Iter
     """
     suite = suite or release.suite
     if not suite:
-        raise CentralitaError(f"the record of {release.label} does not say its suite of Debian", hint="--suite forky")
+        raise CentralitaError(
+            f"the record of {release.label} does not say its suite of Debian",
+            hint="invoke depot.cve takes --suite forky; a pulled image says none, publish the built one",
+        )
     subjects, unknown = _subjects(release, suite)
     known = data.suites()
     for name in sorted({_codename(suite), *(subject.suite for subject in subjects)}):
