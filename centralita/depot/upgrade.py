@@ -68,13 +68,22 @@ def _made(
 ) -> dict[str, Path]:
     part = store / delta.sha256
     fetch_verified(depot.reader, delta, part, f"delta from {delta.from_version}")
+    try:
+        return _applied(part, image, release, files, store)
+    finally:
+        part.unlink()
+
+
+def _applied(
+    delta: Path, image: tuple[GoldenRecord, Path], release: Release, files: Sequence[ReleaseFile], store: Path
+) -> dict[str, Path]:
     made = {}
     with ledger.default().tempdir("upgrade-", parent=paths.cache_dir()) as folder:
         with get_reporter().step("apply the delta"):
             tools = tools_tree("formats")
             raw = folder / "disk.raw"
             with raw_disk(*image) as old:
-                apply_delta(old, part, raw, tools)
+                apply_delta(old, delta, raw, tools)
             if raw_digest(raw) != release.golden_digest:
                 raise CentralitaError("what it makes is not the disk that was signed")
         for file in files:
@@ -85,5 +94,4 @@ def _made(
                     raise CentralitaError(f"{file.name} made here has other bytes than the published one")
             target.replace(store / file.sha256)
             made[file.format] = store / file.sha256
-    part.unlink()
     return made

@@ -13,7 +13,7 @@ from centralita.depot.index import INDEX, LIMIT, Entry, Index, Listed, numbered
 from centralita.depot.keys import TELL, key_id, load_keys, signer, verify_minisign, verify_openpgp
 from centralita.depot.place import is_as, walk
 from centralita.depot.publish import JOURNAL, OPENPGP_KEY, SIGNATURES, entries_of
-from centralita.depot.reader import FolderReader
+from centralita.depot.reader import FolderReader, Reader
 from centralita.depot.record import Release
 from centralita.ground.errors import CentralitaError
 from centralita.ground.report import Step, get_reporter
@@ -124,17 +124,19 @@ class _Check:
             return False
 
 
+def own_key(reader: Reader) -> str | None:
+    """Our own minisign key where a depot that was never visited offers that; None else."""
+    ours = load_keys() if load_pin(reader.url) is None else None
+    return ours.minisign if ours is not None and reader.read(PUBLIC_KEY, 4096) == ours.public_minisign() else None
+
+
 def verify_folder(folder: Path, key: str | None = None) -> Verified:
     """Check a depot in a folder; *key* is the minisign key, else the one known for it, ours, or the depot's own.
 
     Raises CentralitaError at the first file that is not as signed, and names it.
     """
     reader = FolderReader(folder)
-    if key is None and load_pin(reader.url) is None:
-        ours = load_keys()
-        if ours is not None and reader.read(PUBLIC_KEY, 4096) == ours.public_minisign():
-            key = ours.minisign
-    depot = Depot.open(reader, key)
+    depot = Depot.open(reader, key or own_key(reader))
     entry = next((entry for entry in depot.index.others if entry.path == OPENPGP_KEY), None)
     openpgp = reader.read(OPENPGP_KEY, LIMIT)
     if openpgp is None or entry is None:

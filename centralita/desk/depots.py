@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,10 +21,10 @@ from centralita.depot.pull import pull as pull_release
 from centralita.depot.reader import open_reader
 from centralita.depot.record import Release, newest
 from centralita.depot.results import gate
-from centralita.depot.verify import verify_folder
+from centralita.depot.verify import own_key, verify_folder
 from centralita.ground import ledger
 from centralita.ground.errors import CentralitaError
-from centralita.ground.report import get_reporter
+from centralita.ground.report import get_reporter, make_reporter, set_reporter
 from centralita.image.build import Golden, latest
 
 Examine = Callable[[Release], tuple[Paper, ...]]
@@ -166,7 +167,10 @@ def pull(appliance: str, *, url: str, version: str, formats: str, key: str) -> G
 
 def diff(folder: str, old: str, new: str, *, appliance: str, files: bool, as_json: bool) -> None:
     """Tell what differs between two releases of a depot."""
-    depot = Depot.open(open_reader(folder), None)
+    if as_json:
+        set_reporter(make_reporter("plain", sys.stderr))
+    reader = open_reader(folder)
+    depot = Depot.open(reader, own_key(reader))
     found = difference(depot, old, new, appliance=appliance, files=files)
     if as_json:
         print(json.dumps(found.model_dump(mode="json", exclude={"text"}), indent=1, ensure_ascii=False))

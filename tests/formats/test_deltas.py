@@ -32,7 +32,8 @@ def with_one_more_package(golden: Golden, folder: Path) -> Golden:
     yaml = YAML()
     name = golden.record.appliance
     declared = yaml.load(Path(loaded(name).sources[0]))
-    declared["version"] = golden.record.version + "1"
+    major, minor, patch = golden.record.version.split(".")
+    declared["version"] = f"{major}.{minor}.{int(patch) + 1}"
     declared.setdefault("packages", {}).setdefault("add", []).append(PACKAGE)
     folder.mkdir()
     with (folder / f"{name}.yaml").open("w") as stream:

@@ -1,6 +1,6 @@
 """A publish, or a removal of old releases, that is killed: the depot stays whole, and the next one completes.
 
-At ten moments each takes half a minute of an idle processor, in the tier `formats`; of the tier `unit` are two moments.
+At ten moments each takes half a minute of an idle processor: in the tier `formats`. Of the tier `unit` is one moment.
 """
 
 from __future__ import annotations
@@ -23,11 +23,9 @@ from tests.depot import NAME, image, publish
 
 ROOT = Path(__file__).parents[2]
 TEN = tuple(i / 9 for i in range(10))
-# Among the last changes is the switch.
-TWO = (0.5, 0.9)
-FEW_AND_MANY = pytest.mark.parametrize(
+ONE_AND_TEN = pytest.mark.parametrize(
     "when",
-    [pytest.param(TWO, marks=pytest.mark.unit, id="two"), pytest.param(TEN, marks=pytest.mark.formats, id="ten")],
+    [pytest.param((0.6,), marks=pytest.mark.unit, id="one"), pytest.param(TEN, marks=pytest.mark.formats, id="ten")],
 )
 # Runs something and kills itself when it changes the depot's folder for the n-th time: as `kill -9`, but at a known
 # moment. Python tells of each change right before it (PEP 578).
@@ -51,7 +49,7 @@ def changed(event, args):
         if count == last:
             os.kill(os.getpid(), signal.SIGKILL)
 
-golden = image(home / "built", b"two" * 1000, version="1.0.1") if what == "publish" else None
+golden = image(home / "built", what.encode() * 1000, version=what) if what != "prune" else None
 sys.addaudithook(changed)
 if golden is not None:
     publish(golden, depot)
@@ -62,7 +60,7 @@ print(f"changes {count}")
 
 
 def child(what: str, home: Path, depot: Path, last: int) -> subprocess.CompletedProcess[str]:
-    """Publish a second release, or prune, in a process that is killed at its change number *last* (0: at none)."""
+    """Publish the release *what*, or `prune`, in a process that is killed at its change number *last* (0: at none)."""
     argv = [sys.executable, "-c", CHILD, what, str(home), str(depot), str(last)]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run(argv, env=env, capture_output=True, text=True, check=False, cwd=ROOT)
@@ -93,7 +91,7 @@ def killed(what: str, home: Path, base: Path, when: Sequence[float], check: Call
         shutil.rmtree(depot)
 
 
-@FEW_AND_MANY
+@ONE_AND_TEN
 def test_a_killed_publish_leaves_the_old_state(keys: Keys, home: Path, when: Sequence[float]) -> None:
     base = home / "base"
     publish(image(home / "built", b"one" * 1000), base)
@@ -110,16 +108,16 @@ def test_a_killed_publish_leaves_the_old_state(keys: Keys, home: Path, when: Seq
         assert pull(NAME, str(depot), key=keys.minisign).record.version == served[-1]
         # The next completes, be it the same again or another release.
         number = 1 if moment % 2 else 2
-        publish(image(home / "built", (b"two", b"three")[number - 1] * 1000, version=f"1.0.{number}"), depot)
+        publish(image(home / "built", f"1.0.{number}".encode() * 1000, version=f"1.0.{number}"), depot)
         assert versions(depot) == [*served, f"1.0.{number}"] if served[-1] != f"1.0.{number}" else served
         assert not list((depot / "next").glob("*")) and not (depot / ".publish").exists()
 
-    killed("publish", home, base, when, check)
+    killed("1.0.1", home, base, when, check)
     assert ("1.0.0",) in seen and seen <= {("1.0.0",), ("1.0.0", "1.0.1")}
 
 
-@FEW_AND_MANY
-def test_killed_pruning_leaves_a_whole_depot(keys: Keys, home: Path, when: Sequence[float]) -> None:
+@pytest.mark.formats
+def test_killed_pruning_leaves_a_whole_depot(keys: Keys, home: Path) -> None:
     base = home / "base"
     for number, content in enumerate((b"one", b"two", b"three")):
         publish(image(home / "built", content * 1000, version=f"1.0.{number}"), base)
@@ -130,4 +128,19 @@ def test_killed_pruning_leaves_a_whole_depot(keys: Keys, home: Path, when: Seque
         assert versions(depot) == ["1.0.2"]
         assert [path.name[:5] for path in (depot / f"releases/{NAME}").iterdir()] == ["1.0.2"]
 
-    killed("prune", home, base, when, check)
+    killed("prune", home, base, TEN, check)
+
+
+@pytest.mark.formats
+def test_killed_again_and_again(keys: Keys, home: Path) -> None:
+    """Each is killed before the one before could be finished; the depot is whole all the time."""
+    depot = home / "depot"
+    publish(image(home / "built", b"one" * 1000), depot)
+    for what, last in (
+        ("1.0.1", 9), ("1.0.2", 25), ("1.0.1", 40), ("1.0.3", 1), ("1.0.2", 20), ("1.0.2", 12), ("prune", 5),
+    ):  # fmt: skip
+        assert child(what, home, depot, last).returncode == -signal.SIGKILL
+        assert versions(depot)[0] == "1.0.0"
+    publish(image(home / "built", b"1.0.4" * 1000, version="1.0.4"), depot)
+    assert versions(depot)[-1] == "1.0.4"
+    assert not list((depot / "next").glob("*")) and not (depot / ".publish").exists()
