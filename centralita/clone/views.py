@@ -56,6 +56,7 @@ class Line:
     codecs: tuple[str, ...]
     service: str
     ringing: str
+    do_not_disturb: bool
     caller_id: str | None
     record_in: bool
     record_out: bool
@@ -219,6 +220,7 @@ def _line_of(tenant: Tenant, identity: Identity, extension: Extension) -> Line:
         codecs=extension.codecs or tenant.codecs,
         service=routing.service_of(tenant, extension),
         ringing="any" if extension.call_waiting else "single",
+        do_not_disturb=extension.do_not_disturb,
         caller_id=extension.caller_id,
         record_in=extension.record in ("inbound", "all"),
         record_out=extension.record in ("outbound", "all"),

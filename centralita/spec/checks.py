@@ -42,10 +42,13 @@ def _extensions(root: Node) -> list[Problem]:
 def _pins(root: Node) -> list[Problem]:
     problems = []
     for where, room in listed(root, "conferences"):
-        if found := text_at(room, "pin"):
-            node, pin = found
+        pins = {key: found for key in ("pin", "moderator_pin") if (found := text_at(room, key))}
+        for key, (node, pin) in pins.items():
             if pin.isascii() and pin.isdigit() and len(pin) >= 4 and (why := weak_pin(pin, word(room, "number"))):
-                problems.append(problem(node, f"{where}.pin", f"the PIN {why}", "other digits"))
+                problems.append(problem(node, f"{where}.{key}", f"the PIN {why}", "other digits"))
+        if len(pins) == 2 and len({pin for _node, pin in pins.values()}) == 1:
+            message = "the moderator's PIN is everybody's"
+            problems.append(problem(pins["moderator_pin"][0], f"{where}.moderator_pin", message, "other digits"))
     return problems
 
 

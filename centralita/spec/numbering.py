@@ -193,7 +193,21 @@ def reached(root: Node) -> list[Problem]:
                     problems.append(problem(node, place, f"there is no extension {number}", fix))
                 elif not number.isdigit() and not re.fullmatch(r"external:\S+", text):
                     problems.append(problem(node, place, f"{text} cannot be a member", "extension:101 or external:…"))
-    return problems + _rounds(root)
+    return problems + _penalties(root) + _rounds(root)
+
+
+def _penalties(root: Node) -> list[Problem]:
+    """Find penalties of extensions that do not serve the queue."""
+    problems = []
+    for where, queue in listed(root, "queues"):
+        agents = [text for key in ("agents", "dynamic_agents") for _index, _node, text in texts(queue, key)]
+        penalties = queue.get("penalties")
+        found = penalties.value if penalties is not None and isinstance(penalties.value, dict) else {}
+        for number, node in found.items():
+            if number not in agents:
+                fix = choose_from(number, sorted(agents)) if agents else "name it among agents"
+                problems.append(problem(node, f"{where}.penalties.{number}", f"{number} is no agent of it", fix))
+    return problems
 
 
 def _rounds(root: Node) -> list[Problem]:

@@ -79,6 +79,11 @@ class Queue(Model):
     strategy: Literal["ring-all", "least-recent", "fewest-calls", "random", "round-robin", "in-order"] = "ring-all"
     agents: tuple[Number, ...] = Field((), max_length=500, description="Extensions that always serve.", examples=[101])
     dynamic_agents: tuple[Number, ...] = Field((), description="Extensions that may log in and out by code.")
+    penalties: dict[Number, Annotated[int, Field(ge=0, le=100)]] = Field(
+        default_factory=dict,
+        description="An agent's calls come only while none with a smaller figure is free; 0 if left out.",
+        examples=['{"102": 1}'],
+    )
     ring_seconds: int = Field(20, ge=5, le=300, description="How long an agent rings at a time.")
     max_wait_seconds: int = Field(600, ge=10, le=14400, description="Then the call goes to the fallback.")
     max_callers: int = Field(0, ge=0, le=1000, description="0: no limit.")
@@ -112,6 +117,9 @@ class Conference(Model):
     number: Number = Field(examples=["800"])
     name: Name = Field(min_length=1, examples=["Board"])
     pin: PinValue | None = Field(None, repr=False, description="Asked of everybody who enters.")
+    moderator_pin: PinValue | None = Field(
+        None, repr=False, description="Who enters it leads: until then the others wait with music. The rest press #."
+    )
     max_members: int = Field(50, ge=2, le=500)
     record: bool = False
     announce: bool = Field(True, description="Tell how many are in.")

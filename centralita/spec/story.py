@@ -151,6 +151,8 @@ class Teller:
         if forward.always:
             return Step(f"{title} is forwarded", (self.follow(forward.always, seen),))
         steps = [Step(f"rings {', '.join(extension.accounts)} for {extension.ring_seconds} s")]
+        if extension.do_not_disturb:
+            steps = [Step(f"does not want to be disturbed, until its phone dials {self.tenant.codes.dnd_off}"), *steps]
         if follow := extension.follow_me:
             confirm = ", who press 1 to take it" if follow.confirm else ""
             steps.append(Step(f"then rings {', '.join(follow.numbers)} for {follow.ring_seconds} s{confirm}"))
@@ -173,7 +175,8 @@ class Teller:
 
     def _at_queue(self, number: str, seen: tuple[str, ...]) -> Step:
         queue: Queue = next(item for item in self.tenant.queues if item.number == number)
-        agents = ", ".join(queue.agents) or "nobody until somebody logs in"
+        told = [f"{agent} (penalty {n})" if (n := queue.penalties.get(agent)) else agent for agent in queue.agents]
+        agents = ", ".join(told) or "nobody until somebody logs in"
         steps = [Step(f"{queue.strategy}: {agents}")]
         if queue.dynamic_agents:
             steps.append(Step(f"may log in: {', '.join(queue.dynamic_agents)}"))
@@ -194,7 +197,8 @@ class Teller:
 
     def _at_conference(self, number: str, _seen: tuple[str, ...]) -> Step:
         room = next(item for item in self.tenant.conferences if item.number == number)
-        return Step(f"conference {number} ({room.name}){', with PIN' if room.pin else ''}")
+        led = ", led by whoever enters the moderator's PIN" if room.moderator_pin else ""
+        return Step(f"conference {number} ({room.name}){', with PIN' if room.pin else ''}{led}")
 
     def _at_page(self, number: str, _seen: tuple[str, ...]) -> Step:
         page = next(item for item in self.tenant.pages if item.number == number)

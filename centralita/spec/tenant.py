@@ -124,6 +124,7 @@ class Extension(Model):
     forward: Forward = Field(default_factory=lambda: Forward.model_validate({}))
     follow_me: FollowMe | None = None
     call_waiting: bool = Field(True, description="Whether a second call rings during a call.")
+    do_not_disturb: bool = Field(False, description="Busy to everybody until its phone dials codes.dnd_off.")
     record: Literal["none", "inbound", "outbound", "all"] = "none"
     blf: tuple[LampNumber, ...] = Field(
         (), max_length=60, description="Whose lamps its phones show, in the order of the keys.", examples=["102"]

@@ -192,6 +192,55 @@ def test_a_conference_asks_for_its_pin(features: Office) -> None:
     call.hangup()
 
 
+def wait_in_room(office: Office, room: str, who: str) -> None:
+    until(lambda: re.search(who, office.pbx.cli(f"confbridge list {room}"), re.M) is not None, f"{who} in {room}")
+
+
+@pytest.mark.parametrize(("room", "guest"), [("802", "4826#"), ("803", "#")])
+def test_a_conference_waits_for_its_moderator(features: Office, room: str, guest: str) -> None:
+    pins = {"802": "0730195#", "803": "593016#"}
+    calls = {}
+    for who, keys in (("101", guest), ("150", pins[room])):
+        calls[who] = features.phone(who).call(room, tone_hz=TONE_HZ)
+        calls[who].wait_answered()
+        calls[who].wait_heard(2)
+        calls[who].dtmf(keys)
+        # Flags: A leads, M marked, W waits for who is marked, w waits just now.
+        flags = "Ww" if who == "101" else "AM"
+        wait_in_room(features, room, rf"^PJSIP/{who}-\S+ +{flags} ")
+    wait_in_room(features, room, r"^PJSIP/101-\S+ +W ")
+    for call in calls.values():
+        call.hangup()
+
+
+def test_three_wrong_pins_end_the_call(features: Office) -> None:
+    call = features.phone("101").call("802", tone_hz=TONE_HZ)
+    call.wait_answered()
+    # A wrong PIN is told in 3 s, then the question comes again.
+    for heard_s in (2, 8, 14):
+        call.wait_heard(heard_s)
+        call.dtmf("730195#")
+    assert call.wait_ended().connected_s > 14
+    assert not re.search(r"^802 ", features.pbx.cli("confbridge list"), re.M)
+
+
+def test_a_penalty_is_that_of_the_file(features: Office) -> None:
+    code(features, "102", "*45700")
+    agent = re.compile(r"102 \(Local/102@agents/n.* penalty 2")
+    until(lambda: agent.search(features.pbx.cli("queue show 700")) is not None, "the agent")
+    code(features, "102", "*46700")
+
+
+def test_do_not_disturb_by_the_file_until_the_phone_ends_it(features: Office) -> None:
+    phone = features.phone("105")
+    assert features.phone("101").call("105").wait_ended().code == 486
+    code(features, "105", "*79")
+    before = len(phone.phones.events)
+    call = features.phone("101").call("105")
+    phone.wait_incoming(after=before)
+    call.hangup()
+
+
 @pytest.mark.parametrize(("caller", "number"), [("102", "0044123456"), ("150", "0044123456"), ("103", "912345678")])
 def test_a_class_of_service_refuses(features: Office, caller: str, number: str) -> None:
     end = features.phone(caller).call(number).wait_ended()
