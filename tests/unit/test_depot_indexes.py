@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
@@ -128,7 +129,16 @@ def test_skopeo_copies_a_release(home: Path) -> None:
     assert blob.read_bytes() == golden.qcow2_path.read_bytes()
 
 
-def test_virt_builder_lists_a_depot(home: Path) -> None:
+@pytest.fixture
+def gnupg(home: Path) -> Iterator[Path]:
+    """GnuPG's folder of a user who has nothing; its agent is ended."""
+    folder = home / "gnupg"
+    folder.mkdir(mode=0o700)
+    yield folder
+    subprocess.run(["gpgconf", "--homedir", folder, "--kill", "gpg-agent"], check=True)
+
+
+def test_virt_builder_lists_a_depot(home: Path, gnupg: Path) -> None:
     keys = make_keys()
     depot = home / "depot"
     publish(image(home / "built", b"one" * 1000), depot)
@@ -136,8 +146,6 @@ def test_virt_builder_lists_a_depot(home: Path) -> None:
     repos.mkdir(parents=True)
     # The files of these names that came with virt-builder would ask the Internet.
     (repos / "opensuse.conf").write_text("")
-    gnupg = home / "gnupg"
-    gnupg.mkdir(mode=0o700)
     env = {**os.environ, "XDG_CONFIG_HOME": str(home / "config"), "GNUPGHOME": str(gnupg), "HOME": str(home)}
     subprocess.run(["gpg", "-q", "--batch", "--import", depot / "keys/openpgp.asc"], env=env, check=True)
 

@@ -63,8 +63,16 @@ WRONG = [
         "conferences[0].moderator_pin",
         "is everybody's",
     ),
-    ({"queues": "[{number: 700, name: Q, agents: [101], penalties: {'102': 1}}]"}, "queues[0].penalties.102", "no agent"),
-    ({"queues": "[{number: 700, name: Q, agents: [101], penalties: {'101': 101}}]"}, "queues[0].penalties.101", "too large"),
+    (
+        {"queues": "[{number: 700, name: Q, agents: [101], penalties: {'102': 1}}]"},
+        "queues[0].penalties.102",
+        "no agent",
+    ),
+    (
+        {"queues": "[{number: 700, name: Q, agents: [101], penalties: {'101': 101}}]"},
+        "queues[0].penalties.101",
+        "too large",
+    ),
     ({"inbound": "", "outbound": ""}, "trunks[0]", "no route"),
     ({"outbound": "[{name: aa, class: local, patterns: [X.], trunks: [main]}]"}, "outbound[0].patterns[0]", "int"),
     ({"outbound": "[{name: aa, class: national, patterns: ['+.'], trunks: [main]}]"}, "outbound[0].patterns[0]", "int"),
