@@ -40,6 +40,8 @@ cd -- "$1"
 sync -f . 2>/dev/null || sync
 while read -r source path; do
     case $path in */*) mkdir -p -- "${{path%/*}}" ;; esac
+    # What a killed publish has placed already; mv(1) refuses two names of one file.
+    [ ! "$source" -ef "$path" ] || continue
     rm -f -- {WORK}/next
     ln -- "$source" {WORK}/next 2>/dev/null || cp -- "$source" {WORK}/next
     mv -f -T -- {WORK}/next "$path"

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Interface
@@ -39,7 +39,7 @@ from tests.office.provider import PHONE, PHONE_SECRET, provider_files, static_fi
 
 pytestmark = [pytest.mark.calls, pytest.mark.xdist_group("apply")]
 
-CUTS = 6
+CUTS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.8)
 
 
 class Inside(Shell):
@@ -69,17 +69,20 @@ class Shop:
         carry_out(self.shell, proposal)
         return proposal
 
-    def state(self) -> str:
-        """A digest of all that apply may touch."""
+    def state(self) -> tuple[str, str]:
+        """Digests of all that apply may touch: of Asterisk's folder, and of what is exchanged just before it."""
+        return self.digest("etc/asterisk"), self.digest("etc/centralita")
+
+    def digest(self, folder: str) -> str:
+        """A digest of a folder's files."""
         found = []
-        for folder in ("etc/asterisk", "etc/centralita"):
-            for path in sorted((self.pbx.root / folder).rglob("*")):
-                info = path.stat()
-                data = path.read_bytes() if path.is_file() else b""
-                if path.name == "extensions.conf" and b",1,Goto(10001)" in data:
-                    # For the moment of its loading it holds what calls that are up need, too.
-                    data = next(file.content for file in self.later if file.path.endswith("/extensions.conf"))
-                found.append((str(path), info.st_mode, info.st_uid, info.st_gid, data))
+        for path in sorted((self.pbx.root / folder).rglob("*")):
+            info = path.stat()
+            data = path.read_bytes() if path.is_file() else b""
+            if path.name == "extensions.conf" and b",1,Goto(10001)" in data:
+                # For the moment of its loading it holds what calls that are up need, too.
+                data = next(file.content for file in self.later if file.path.endswith("/extensions.conf"))
+            found.append((str(path), info.st_mode, info.st_uid, info.st_gid, data))
         return hashlib.sha256(repr(found).encode()).hexdigest()
 
     def left(self) -> list[str]:
@@ -256,13 +259,27 @@ def test_a_cut_at_any_moment_leaves_the_old_files_or_the_new_and_the_next_apply_
     new = shop.state()
     shop.apply(shop.before)
     assert shop.state() == old
-    seen = set()
-    for moment in range(CUTS):
+    etc = shop.pbx.root / "etc"
+    inode = (etc / "asterisk").stat().st_ino
+
+    def after(part: float) -> Callable[[], bool]:
+        return lambda: time.monotonic() - started > part * whole_s
+
+    moments: dict[str, Callable[[], bool]] = {
+        "its folder is made": lambda: (etc / ".centralita-apply.new").is_dir(),
+        "the exchange": lambda: (etc / "asterisk").stat().st_ino != inode,
+        **{f"{part} of its time": after(part) for part in CUTS},
+    }
+    seen = {}
+    for moment, come in moments.items():
         proposal = propose(shop.shell, shop.later, shop.identity)
-        cut_after(shop, proposal, whole_s * (moment + 0.5) / CUTS)
+        inode = (etc / "asterisk").stat().st_ino
+        started = time.monotonic()
+        cut_at(shop, proposal, come)
         found = shop.state()
-        assert found in (old, new), moment
-        seen.add(found)
+        # Each folder is whole; the new prompts may be there a moment before the dial plan that asks for them.
+        assert found in (old, new, (old[0], new[1])), moment
+        seen[moment] = found[0]
         proposal = propose(shop.shell, shop.later, shop.identity)
         assert not proposal.plan.refusals
         if not proposal.nothing:
@@ -270,12 +287,11 @@ def test_a_cut_at_any_moment_leaves_the_old_files_or_the_new_and_the_next_apply_
         assert shop.state() == new and shop.left() == []
         assert "PJSIP/103" in shop.pbx.cli("core show hints")
         shop.apply(shop.before)
-    # It was cut before the exchange and after it.
-    assert seen == {old, new}
+    assert seen["its folder is made"] == old[0] and seen["the exchange"] == new[0]
 
 
-def cut_after(shop: Shop, proposal: Proposal, seconds: float) -> None:
-    """Kill the machine's side of an apply, with all that it has started, after a while."""
+def cut_at(shop: Shop, proposal: Proposal, come: Callable[[], bool]) -> None:
+    """Kill the machine's side of an apply, with all that it has started, when a moment has come."""
     stream = bundle(proposal.plan, proposal.plan.reload, accounts(proposal.files), dialplan_of(proposal))
     words = ["apply", hashlib.sha256(stream).hexdigest(), proposal.machine.fingerprint]
     argv = shop.shell.argv(["sh", "-c", SCRIPT.read_text(), "apply", *words])
@@ -283,8 +299,8 @@ def cut_after(shop: Shop, proposal: Proposal, seconds: float) -> None:
         sent.write(stream)
         sent.seek(0)
         done = subprocess.Popen(argv, stdin=sent, stdout=subprocess.DEVNULL, start_new_session=True)
-        with suppress(subprocess.TimeoutExpired):
-            done.wait(seconds)
+        while done.poll() is None and not come():
+            time.sleep(0.001)
         with suppress(ProcessLookupError):
             os.killpg(done.pid, signal.SIGKILL)
         done.wait()

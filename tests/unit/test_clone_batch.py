@@ -80,7 +80,7 @@ def test_a_batch_in_two_launches_is_finished_after_kill_9(tmp_path: Path) -> Non
     done = place.clone("--batch", "3")
     assert done.returncode == 0, done.stdout + done.stderr
     assert place.complete() == set(place.names) and place.identities() == known
-    assert f"{len(before)} were there already" in done.stdout
+    assert not before or f"{len(before)} were there already" in done.stdout
     assert [path.name for path in place.clones.iterdir() if path.name.startswith(".")] == []
     assert list((place.state / "ledger").glob("*.json")) == [] and mounts_below(tmp_path) == []
     assert processes_with([str(tmp_path)]) == []
@@ -114,7 +114,9 @@ def thirty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Thirty]:
     assert done.returncode == 0, done.stdout + done.stderr
     assert place.complete() == set(place.names)
     facts = {name: facts_of(place.clones / name, folder) for name in place.names}
-    yield Thirty(place, done.stdout + done.stderr, trace.read_text(errors="replace"), facts)
+    # The process's number at the start of a line may be anybody's PIN.
+    programs = re.sub(r"^\d+ ", "", trace.read_text(errors="replace"), flags=re.MULTILINE)
+    yield Thirty(place, done.stdout + done.stderr, programs, facts)
 
 
 @THIRTY
