@@ -249,9 +249,11 @@ def clone(
     from centralita.desk.depots import pull as bring
     from centralita.desk.exporting import export
 
-    golden = bring(appliance, url=from_, version="", formats="qcow2", key=key) if from_ else None
+    golden = None
+    if from_:
+        golden = bring(appliance, url=from_, version="", formats="qcow2", key=key, dry_run=dry_run)
     if format:
-        export(appliance, tenant=tenant, tenants=tenants, to=to, form=format, golden=golden)
+        export(appliance, tenant=tenant, tenants=tenants, to=to, form=format, golden=golden, dry_run=dry_run)
         return
     make(
         appliance,

@@ -154,8 +154,14 @@ def prune(to: str, *, keep: int | None, appliance: str, valid_days: int, dry_run
     )
 
 
-def pull(appliance: str, *, url: str, version: str, formats: str, key: str) -> Golden:
-    """Bring a release from a depot into output/ and tell where it is."""
+def pull(appliance: str, *, url: str, version: str, formats: str, key: str, dry_run: bool = False) -> Golden:
+    """Bring a release from a depot into output/ and tell where it is.
+
+    ``dry_run`` refuses to: what would be made of an image cannot be said before it is here.
+    """
+    if dry_run:
+        hint = f"invoke pull {appliance} --from {url}; then `invoke clone … --dry-run` without --from"
+        raise CentralitaError(f"a dry run does not bring the image from {url}", hint=hint)
     names = tuple(name for name in formats.split(",") if name)
     golden = pull_release(appliance, url, version=version, formats=names, key=read_key(key) if key else None)
     rows = {"image": str(golden.folder), "golden digest": f"sha256:{golden.record.golden_digest}"}

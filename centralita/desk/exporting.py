@@ -8,18 +8,33 @@ from centralita.clone.export import export_clone
 from centralita.clone.identity import IdentityStore
 from centralita.clone.registry import Claim, Registry
 from centralita.desk.cloning import tenants_of
-from centralita.formats.catalogue import FORMATS, expand
+from centralita.formats.catalogue import FORMATS, expand, file_name
 from centralita.ground.report import get_reporter
 from centralita.image.build import Golden, latest
 
 
 def export(
-    appliance: str, *, tenant: str, tenants: str, to: str, form: str, golden: Golden | None = None
+    appliance: str,
+    *,
+    tenant: str,
+    tenants: str,
+    to: str,
+    form: str,
+    golden: Golden | None = None,
+    dry_run: bool = False,
 ) -> list[Path]:
-    """Write the clones of tenants' files into ``to``/NAME in the formats ``form`` (with commas); return the files."""
+    """Write the clones of tenants' files into ``to``/NAME in the formats ``form`` (with commas); return the files.
+
+    ``dry_run`` says which files that would be, and writes nothing.
+    """
     names = expand([name for name in form.split(",") if name])
     wanted = tenants_of(tenant, tenants)
     golden = golden or latest(appliance)
+    if dry_run:
+        files = {item.name: ", ".join(file_name(item.name, name) for name in names) for item in wanted}
+        rows = {name: f"{Path(to).absolute() / name}: {text}" for name, text in files.items()}
+        get_reporter().summary(f"{len(wanted)} clones of {appliance} {golden.record.full_version} would be made", rows)
+        return []
     store = IdentityStore()
     folders = [Path(to).absolute() / item.name for item in wanted]
     claims = []

@@ -25,6 +25,13 @@ def test_network_is_as_the_tenant_declares(pbx: Pbx, host: Host) -> None:
     assert host.check_output("cat /sys/class/net/eth0/address") == pbx.guest.prepared.identity.mac
 
 
+def test_asterisk_s_entity_id_is_the_clone_s(pbx: Pbx) -> None:
+    # Asterisk makes it of the MAC address, which is nobody else's (CLI: core show settings).
+    settings = pbx.asterisk("core show settings")
+    found = next(line.partition(":")[2].strip() for line in settings.splitlines() if "Entity ID" in line)
+    assert found == pbx.guest.prepared.identity.mac
+
+
 def test_host_keys_are_the_identity_s_and_private(pbx: Pbx, host: Host) -> None:
     # That ssh came in proves that the machine has them: the lab's known_hosts holds no others.
     private = host.check_output("find /etc/ssh -name 'ssh_host_*_key'").split()
