@@ -10,6 +10,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -95,33 +96,50 @@ def log_of(place: House) -> Path:
     return place.folder / "log"
 
 
-def half_made(place: House) -> list[Path]:
-    """The folders in which clones are being made."""
-    return list(place.clones.glob(".clones.*/*"))
+@dataclass(frozen=True)
+class Run:
+    """A run that will be interrupted; ``stale`` is what runs before it have left behind."""
+
+    place: House
+    said_before: int
+    stale: frozenset[Path]
+
+    @property
+    def said(self) -> str:
+        """What it has said."""
+        return log_of(self.place).read_text()[self.said_before :]
+
+    @property
+    def there(self) -> int:
+        """How many clones are there."""
+        return len(list(self.place.clones.glob("t*")))
+
+    def half_made(self, name: str = "") -> list[Path]:
+        """The folders in which it makes clones, or the files of a name in them."""
+        parents = [path for path in self.place.clones.glob(".clones.*") if path not in self.stale]
+        return [path / name for parent in parents for path in parent.glob("*") if (path / name).exists()]
+
+    def written(self) -> bool:
+        """Whether the appliance has written into a disk."""
+        return any(path.stat().st_size > 600_000 for path in self.half_made("system.qcow2"))
+
+    def starting(self) -> bool:
+        """Whether libguestfs's QEMU runs for this house."""
+        return any("qemu-system" in line for line in processes_with([f"{self.place.folder}/state"]))
 
 
-def grown(place: House) -> bool:
-    """Whether the appliance has written into a disk."""
-    return any(path.stat().st_size > 600_000 for path in place.clones.glob(".clones.*/*/system.qcow2"))
-
-
-def starting(place: House) -> bool:
-    """Whether libguestfs's QEMU runs for this house."""
-    return any("qemu-system" in line for line in processes_with([f"{place.folder}/state"]))
-
-
-# In the order in which they come; None: by Ctrl-C.
-MOMENTS: list[tuple[str, signal.Signals, Callable[[House], bool]]] = [
-    ("the store of identities is there", signal.SIGKILL, lambda p: (p.state / "identities").is_dir()),
-    ("half of the identities are there", signal.SIGKILL, lambda p: len(p.identities()) >= 6),
-    ("the first folder is there", signal.SIGKILL, lambda p: bool(half_made(p))),
-    ("all folders of a launch are there", signal.SIGINT, lambda p: len(half_made(p)) >= 3),
-    ("a data disk is there", signal.SIGKILL, lambda p: bool(list(p.clones.glob(".clones.*/*/data.raw")))),
-    ("libguestfs starts", signal.SIGKILL, starting),
-    ("a disk is written", signal.SIGKILL, grown),
-    ("the first clone is there", signal.SIGKILL, lambda p: len(list(p.clones.glob("t*"))) >= 1),
-    ("another disk is written", signal.SIGINT, grown),
-    ("more clones are there", signal.SIGKILL, lambda p: len(list(p.clones.glob("t*"))) >= 5),
+# In the order in which they come. SIGINT is Ctrl-C.
+MOMENTS: list[tuple[str, signal.Signals, Callable[[Run], bool]]] = [
+    ("identities are made", signal.SIGKILL, lambda now: "==> identities" in now.said),
+    ("identities are there", signal.SIGKILL, lambda now: "==> clones" in now.said),
+    ("a folder is there", signal.SIGKILL, lambda now: bool(now.half_made())),
+    ("all folders of a launch are there", signal.SIGINT, lambda now: len(now.half_made()) >= 3),
+    ("a data disk is there", signal.SIGKILL, lambda now: bool(now.half_made("data.raw"))),
+    ("libguestfs starts", signal.SIGKILL, lambda now: now.starting()),
+    ("a disk is written", signal.SIGKILL, lambda now: now.written()),
+    ("the first clone is there", signal.SIGKILL, lambda now: now.there >= 1),
+    ("another disk is written", signal.SIGINT, lambda now: now.written()),
+    ("more clones are there", signal.SIGKILL, lambda now: now.there >= 5),
 ]
 
 
@@ -131,12 +149,14 @@ def test_a_batch_that_is_interrupted_at_ten_moments(tmp_path: Path, record_prope
     seen = []
     for what, number, moment in MOMENTS:
         before, known = place.complete(), place.identities()
+        log_of(place).touch()
+        now = Run(place, len(log_of(place).read_text()), frozenset(place.clones.glob(".clones.*")))
         with log_of(place).open("ab") as log:
             child = subprocess.Popen(
                 place.argv("--batch", "3"), env=place.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 start_new_session=True,
             )  # fmt: skip
-            while not moment(place):
+            while not moment(now):
                 assert child.poll() is None, f"it ended before {what}: {log_of(place).read_text()}"
                 time.sleep(0.001)
             child.send_signal(number)
@@ -147,7 +167,7 @@ def test_a_batch_that_is_interrupted_at_ten_moments(tmp_path: Path, record_prope
         assert {name: text for name, text in place.identities().items() if name in known} == known, what
         seen.append(len(there))
         if number == signal.SIGINT:  # nothing is left for a later run to clear away
-            assert half_made(place) == [] and list((place.state / "ledger").glob("*.json")) == [], what
+            assert now.half_made() == [] and list((place.state / "ledger").glob("*.json")) == [], what
     record_property("clones_after_each_moment", seen)
     assert 0 < seen[-1] < 12
     known = place.identities()
