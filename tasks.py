@@ -332,7 +332,7 @@ def publish(
     first="appliance",
     help={
         "appliance": "the appliance's name in the depot",
-        "from": "the depot: http(s)://…, file://… or a folder",
+        "from": "the depot: http(s)://…, a folder, or where it was published to",
         "version": "a version, with or without its build; the newest if empty",
         "format": "formats to bring, with commas",
         "key": "the publisher's minisign public key, or a file with it; else the key of the first visit holds",
@@ -393,12 +393,16 @@ def cve(
     )  # fmt: skip
 
 
-@task(first="folder", shown_as="depot.verify", help={"folder": "the depot's folder", "key": "the minisign public key"})
-def verify(c: Context, folder: str, key: str = "", progress: str = "auto") -> None:
+@task(
+    first="depot",
+    shown_as="depot.verify",
+    help={"depot": "the depot: a folder, http(s)://…, or where it was published to", "key": "the minisign public key"},
+)
+def verify(c: Context, depot: str, key: str = "", progress: str = "auto") -> None:
     """Check every byte of a depot; what is not as signed is named, and the exit status is 1."""
     from centralita.desk.depots import verify as check_depot
 
-    check_depot(folder, key)
+    check_depot(depot, key)
 
 
 @task(

@@ -86,10 +86,7 @@ class TrackerData:
     def suites(self) -> set[str]:
         """The releases of Debian that the data speak of."""
         return {
-            name
-            for issues in self.packages.values()
-            for issue in issues.values()
-            for name in issue.get("releases", {})
+            name for issues in self.packages.values() for issue in issues.values() for name in issue.get("releases", {})
         }
 
     def age_days(self, moment: datetime | None = None) -> int:

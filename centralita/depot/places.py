@@ -1,12 +1,15 @@
-"""Opens the place that `--to` names."""
+"""Opens the place that `--to` names, and what `--from` does."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from centralita.depot.place import FolderPlace, Place
+from centralita.depot.reader import Progress, Reader, open_reader
 from centralita.ground.errors import CentralitaError
 
 HINT = "a folder, HOST:FOLDER, rsync+ssh://[USER@]HOST[:PORT]/FOLDER, s3://BUCKET/PREFIX?endpoint=URL, oci://HOST/NAME"
@@ -40,6 +43,38 @@ def open_place(to: str) -> Place:
     if (match := _SCP.fullmatch(to)) and not Path(to).exists():
         return _over_ssh(to, f"//{match['host']}", match["folder"])
     return FolderPlace(Path(to))
+
+
+class PlaceReader:
+    """Reads a depot from where it is written."""
+
+    def __init__(self, place: Place, url: str) -> None:
+        self.place, self.url = place, url
+
+    def read(self, path: str, limit: int) -> bytes | None:
+        """See Reader."""
+        return self.place.read(path, limit)
+
+    def fetch(self, path: str, target: Path, size_bytes: int, progress: Progress) -> None:
+        """See Reader."""
+        self.place.fetch(path, target, size_bytes, progress)
+
+
+@contextmanager
+def open_source(url: str) -> Iterator[Reader]:
+    """A reader for any address that a depot can have: those of web servers, and those of places.
+
+    Raises CentralitaError for one of no kind that is known.
+    """
+    if urlsplit(url).scheme in ("http", "https"):
+        yield open_reader(url)
+        return
+    place = open_place(url)
+    if isinstance(place, FolderPlace):
+        yield open_reader(url)
+        return
+    with place.opened():
+        yield PlaceReader(place, url.rstrip("/"))
 
 
 def _over_ssh(to: str, rest: str, folder: str) -> Place:

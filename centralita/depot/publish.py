@@ -247,14 +247,17 @@ def carry_out(plan: Plan, place: Place, *, dry_run: bool = False) -> dict[str, s
     if not (new or changed or top or gone):
         return {"published": "already, nothing has changed"}
     total = sum(upload.entry.size_bytes for upload in (*new, *changed))
+    # Other names of a release's files cost nothing.
+    sent = sum(upload.entry.size_bytes for upload in (*new, *changed, *top) if not upload.alias)
     rows = {
-        "written": f"{len(new)} files and {len(changed)} indexes, {total / 1e6:.1f} MB",
+        "written": f"{len(new)} files and {len(changed)} indexes, {sent / 1e6:.1f} MB",
         "there already": f"{len(plan.files) + len(plan.numbered) - len(new)} files",
         "removed": f"{len(gone)} files",
     }
     if dry_run:
         for upload in (*new, *changed):
-            reporter.info(f"would write {upload.path} ({upload.entry.size_bytes} bytes)")
+            size = f"as {upload.alias}" if upload.alias else f"{upload.entry.size_bytes} bytes"
+            reporter.info(f"would write {upload.path} ({size})")
         for path in gone:
             reporter.info(f"would remove {path}")
         return {f"would be {key}": value for key, value in rows.items()}

@@ -9,7 +9,7 @@ from pathlib import Path
 from centralita.depot.client import Depot, fetch_verified
 from centralita.depot.compose import GOLDEN, entry_for, load_golden
 from centralita.depot.index import Listed
-from centralita.depot.reader import open_reader
+from centralita.depot.places import open_source
 from centralita.depot.record import Release
 from centralita.depot.upgrade import upgraded
 from centralita.ground import cache, ledger, paths
@@ -27,13 +27,14 @@ def pull(
 
     *key* is the publisher's minisign key; without it the one of the first visit holds. Raises CentralitaError.
     """
-    depot = Depot.open(open_reader(url), key)
-    listed = depot.find(appliance, version)
-    release = depot.release(listed)
-    if release.untested:
-        get_reporter().warn(f"{release.label} was released UNTESTED: nobody has shown that it works")
-    with cache.lock(f"build-{appliance}"):
-        return _bring(depot, listed, release, formats)
+    with open_source(url) as reader:
+        depot = Depot.open(reader, key)
+        listed = depot.find(appliance, version)
+        release = depot.release(listed)
+        if release.untested:
+            get_reporter().warn(f"{release.label} was released UNTESTED: nobody has shown that it works")
+        with cache.lock(f"build-{appliance}"):
+            return _bring(depot, listed, release, formats)
 
 
 def _bring(depot: Depot, listed: Listed, release: Release, formats: Sequence[str]) -> Golden:

@@ -126,7 +126,10 @@ def spdx(release: Release) -> bytes:
         identifier = _spdx_id("Source", name, version)
         packages.append(
             _spdx_package(
-                identifier, name, version, purl(name, version, "source", made[0].suite or release.suite),
+                identifier,
+                name,
+                version,
+                purl(name, version, "source", made[0].suite or release.suite),
                 primaryPackagePurpose="SOURCE",
             )
         )

@@ -1,9 +1,9 @@
-"""Checks a whole depot in a folder: that every byte of it is as signed, and that nothing else is there."""
+"""Checks a whole depot, in a folder or elsewhere: that every byte is as signed, and that nothing else is there."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from centralita.depot.place import is_as, walk
 from centralita.depot.publish import JOURNAL, OPENPGP_KEY, SIGNATURES, entries_of
 from centralita.depot.reader import FolderReader, Reader
 from centralita.depot.record import Release
+from centralita.ground import ledger, paths
 from centralita.ground.errors import CentralitaError
 from centralita.ground.report import Step, get_reporter
 
@@ -35,7 +36,7 @@ class Verified:
 class _Check:
     """What may be at each path: what the served index names must be there, what its neighbours name may."""
 
-    reader: FolderReader
+    reader: Reader
     depot: Depot
     openpgp: bytes
     entries: dict[str, list[Entry]] = field(default_factory=dict)
@@ -92,23 +93,46 @@ class _Check:
             self.add(entry, required)
         return release
 
-    def file(self, path: Path, step: Step) -> None:
-        """Check one file's bytes."""
-        name = path.relative_to(self.reader.folder).as_posix()
+    def file(self, folder: Path, path: Path, step: Step) -> None:
+        """Check the bytes of one file in a folder."""
+        name = path.relative_to(folder).as_posix()
         if path.is_symlink():
             raise CentralitaError(f"{name} is a link, to {path.readlink()}: a depot has none", hint=TELL)
         if not path.is_file():
             raise CentralitaError(f"{name} is no plain file", hint=TELL)
         size = path.stat().st_size
         step.advance(size)
-        entries = self.entries.get(name)
-        if entries is None:
-            if not self._left_over(name):
-                raise CentralitaError(f"{name} belongs to no release and no index: nobody signed for it", hint=TELL)
-        elif size not in [entry.size_bytes for entry in entries]:
+        entries = self.admitted(name)
+        if not entries:
+            return
+        if size not in [entry.size_bytes for entry in entries]:
             raise CentralitaError(f"{name} has {size} bytes, not {entries[0].size_bytes}", hint=TELL)
-        elif not any(is_as(path, entry) for entry in entries):
+        if not any(is_as(path, entry) for entry in entries):
             raise CentralitaError(f"{name} is not what was signed: its SHA-256 is another", hint=TELL)
+
+    def far(self, name: str, part: Path, step: Step) -> int:
+        """Bring a file that lies elsewhere into *part*, check its bytes, and return how many they were."""
+        entries = self.admitted(name)
+        for entry in entries:
+            part.unlink(missing_ok=True)
+            try:
+                self.reader.fetch(name, part, entry.size_bytes, step.advance)
+            except CentralitaError:
+                if entry is entries[-1]:
+                    raise
+                continue
+            if is_as(part, entry):
+                return entry.size_bytes
+        if entries:
+            raise CentralitaError(f"{name} is not what was signed: its SHA-256 is another", hint=TELL)
+        return 0
+
+    def admitted(self, name: str) -> list[Entry]:
+        """What may be at a path; nothing for what a killed publish has left. Raises CentralitaError for a stranger."""
+        entries = self.entries.get(name, [])
+        if not entries and not self._left_over(name):
+            raise CentralitaError(f"{name} belongs to no release and no index: nobody signed for it", hint=TELL)
+        return entries
 
     def _left_over(self, name: str) -> bool:
         """Whether it is the signature of an index that a killed publish was just writing, or removing."""
@@ -135,7 +159,45 @@ def verify_folder(folder: Path, key: str | None = None) -> Verified:
 
     Raises CentralitaError at the first file that is not as signed, and names it.
     """
-    reader = FolderReader(folder)
+    folder = folder.absolute()
+    journals = [f"{JOURNAL}/{path.name}" for path in sorted((folder / JOURNAL).glob("*.json"))]
+    check, releases = _prepared(FolderReader(folder), journals, key)
+    # The releases' own files first: an index may have the same bytes under a name that tells nobody anything.
+    files = sorted(walk(folder), key=lambda path: not path.is_relative_to(folder / "releases"))
+    total = sum(path.lstat().st_size for path in files)
+    with get_reporter().step("files", total=total) as step:
+        for path in files:
+            check.file(folder, path, step)
+    for name in sorted(check.required):
+        if not (folder / name).is_file():
+            raise CentralitaError(f"{name} is missing", hint=TELL)
+    return Verified(check.depot.index, releases, len(files), total)
+
+
+def verify_far(reader: Reader, listing: Sequence[str] | None, key: str | None = None) -> Verified:
+    """Check a depot that lies elsewhere: every byte of it is downloaded, and nothing kept.
+
+    *listing* are the paths of all its files, None where nobody can tell (a web server): strangers are not found then.
+    Raises CentralitaError at the first file that is not as signed, and names it.
+    """
+    names = list(listing or ())
+    journals = [name for name in names if name.startswith(f"{JOURNAL}/") and name.endswith(".json")]
+    check, releases = _prepared(reader, journals, key)
+    for name in sorted(check.required - set(names)) if listing is not None else ():
+        raise CentralitaError(f"{name} is missing", hint=TELL)
+    names = sorted(names or check.required, key=lambda name: (not name.startswith("releases/"), name))
+    total, done = sum(entries[0].size_bytes for name in names if (entries := check.entries.get(name))), 0
+    with (
+        ledger.default().tempdir("verify-", paths.cache_dir()) as work,
+        get_reporter().step("files", total=total) as step,
+    ):
+        for name in names:
+            done += check.far(name, work / "part", step)
+    return Verified(check.depot.index, releases, len(names), done)
+
+
+def _prepared(reader: Reader, journals: Sequence[str], key: str | None) -> tuple[_Check, tuple[Release, ...]]:
+    """What may be where in a depot; and its releases."""
     depot = Depot.open(reader, key or own_key(reader))
     entry = next((entry for entry in depot.index.others if entry.path == OPENPGP_KEY), None)
     openpgp = reader.read(OPENPGP_KEY, LIMIT)
@@ -144,25 +206,15 @@ def verify_folder(folder: Path, key: str | None = None) -> Verified:
     check_bytes(openpgp, entry, OPENPGP_KEY)
     check = _Check(reader, depot, openpgp)
     releases = check.index(depot.index, required=True)
-    for index in _neighbours(reader, depot, check):
+    for index in _neighbours(reader, journals, depot, check):
         check.index(index, required=False)
-    # The releases' own files first: an index may have the same bytes under a name that tells nobody anything.
-    paths = sorted(walk(reader.folder), key=lambda path: not path.is_relative_to(reader.folder / "releases"))
-    total = sum(path.lstat().st_size for path in paths)
-    with get_reporter().step("files", total=total) as step:
-        for path in paths:
-            check.file(path, step)
-    for name in sorted(check.required):
-        if not (reader.folder / name).is_file():
-            raise CentralitaError(f"{name} is missing", hint=TELL)
-    return Verified(depot.index, tuple(releases), len(paths), total)
+    return check, tuple(releases)
 
 
-def _neighbours(reader: FolderReader, depot: Depot, check: _Check) -> Iterator[Index]:
+def _neighbours(reader: Reader, journals: Sequence[str], depot: Depot, check: _Check) -> Iterator[Index]:
     """The index before this one, and those that a killed publish was about to make: signed, or not believed."""
     before = numbered(depot.index.serial - 1)
-    names = [before, *(f"{JOURNAL}/{path.name}" for path in sorted((reader.folder / JOURNAL).glob("*.json")))]
-    for name in names:
+    for name in (before, *journals):
         data = reader.read(name, LIMIT)
         if data is None:
             continue

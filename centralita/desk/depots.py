@@ -14,14 +14,14 @@ from centralita.depot.deltas import DELTAS, publish_deltas
 from centralita.depot.diff import difference
 from centralita.depot.documents import Paper
 from centralita.depot.keys import MINISIGN_PUB, OPENPGP_PUB, make_keys, needed_keys
-from centralita.depot.places import open_place
+from centralita.depot.places import PlaceReader, open_place, open_source
 from centralita.depot.prune import plan_pruning
 from centralita.depot.publish import VALID_DAYS, carry_out, list_release, make_plan, read_state
 from centralita.depot.pull import pull as pull_release
-from centralita.depot.reader import open_reader
+from centralita.depot.reader import FolderReader, open_reader
 from centralita.depot.record import Release, newest
 from centralita.depot.results import gate
-from centralita.depot.verify import own_key, verify_folder
+from centralita.depot.verify import own_key, verify_far, verify_folder
 from centralita.ground import ledger
 from centralita.ground.errors import CentralitaError
 from centralita.ground.report import get_reporter, make_reporter, set_reporter
@@ -188,12 +188,22 @@ def diff(folder: str, old: str, new: str, *, appliance: str, files: bool, as_jso
         print(f"\nAn upgrade downloads a delta of {found.delta_bytes / 1e6:.1f} MB.")
 
 
-def verify(folder: str, key: str) -> None:
-    """Check every byte of a depot in a folder."""
-    found = verify_folder(Path(folder), read_key(key) if key else None)
+def verify(depot: str, key: str) -> None:
+    """Check every byte of a depot, wherever it is."""
+    public = read_key(key) if key else None
+    with open_source(depot) as reader:
+        if isinstance(reader, FolderReader):
+            found = verify_folder(reader.folder, public)
+        else:
+            listing = reader.place.listing() if isinstance(reader, PlaceReader) else None
+            if listing is None:
+                get_reporter().info(
+                    "a web server does not tell of files that nobody signed for; all others are checked"
+                )
+            found = verify_far(reader, listing, public)
     rows = {
         "depot": f"{found.index.depot}, index number {found.index.serial}, until {found.index.expires:%Y-%m-%d %H:%M}",
         "releases": ", ".join(r.label + (" (UNTESTED)" if r.untested else "") for r in found.releases),
         "files": f"{found.files}, {found.size_bytes / 1e6:.1f} MB, all as signed",
     }
-    get_reporter().summary(folder, rows)
+    get_reporter().summary(depot, rows)

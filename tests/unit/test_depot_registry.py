@@ -17,9 +17,10 @@ import pytest
 from centralita.depot.index import INDEX
 from centralita.depot.keys import Keys
 from centralita.depot.places import open_place
+from centralita.depot.pull import pull
 from centralita.depot.registry_place import RegistryPlace
 from centralita.depot.verify import verify_folder
-from centralita.desk.depots import prune
+from centralita.desk.depots import prune, verify
 from centralita.ground.errors import CentralitaError
 from tests.depot import NAME, image, publish
 from tests.servers import downloaded, killed, registry
@@ -103,6 +104,8 @@ def test_a_repository_is_a_depot_and_skopeo_takes_its_images(keys: Keys, home: P
     publish(golden, repository)
     assert place._registry.manifest("depot") == served
     verify_folder(downloaded(repository, home / "down"))
+    verify(repository, "")
+    assert pull(NAME, repository, key=None).qcow2_path.read_bytes() == b"one"
     remote = f"docker://{repository.removeprefix('oci://')}"
     tags = json.loads(skopeo("list-tags", "--tls-verify=false", remote))["Tags"]
     version = f"{NAME}-{golden.record.full_version.replace('+', '_')}"

@@ -18,6 +18,7 @@ from centralita.depot.places import open_place
 from centralita.depot.pull import pull
 from centralita.depot.s3_place import S3Place
 from centralita.depot.verify import verify_folder
+from centralita.desk.depots import verify
 from centralita.ground.errors import CentralitaError
 from centralita.ground.report import get_reporter
 from tests.depot import NAME, image, publish
@@ -81,14 +82,27 @@ def test_a_bucket_is_a_depot(keys: Keys, home: Path, bucket: str, server: S3Serv
     publish(golden, bucket)
     assert written_at(open_place(bucket)) == before
     # Over plain HTTP it is a depot as any other.
-    pulled = pull(NAME, server.web(bucket), key=keys.minisign)
-    assert pulled.qcow2_path.read_bytes() == golden.qcow2_path.read_bytes()
+    for address in (server.web(bucket), bucket):
+        pulled = pull(NAME, address, key=keys.minisign)
+        assert pulled.qcow2_path.read_bytes() == golden.qcow2_path.read_bytes()
+        verify(address, "")
     publish(image(home / "built", b"two" * 1000), bucket)
     after = written_at(open_place(bucket))
     assert {key: after[key] for key in before if "/releases/" in key} == {
         key: when for key, when in before.items() if "/releases/" in key
     }
     assert len(verify_folder(downloaded(bucket, home / "down")).releases) == 2
+    place = open_place(bucket)
+    assert isinstance(place, S3Place)
+    place._client.put_object(Bucket=place.bucket, Key="depots/one/stranger", Body=b"x")
+    verify(server.web(bucket), "")
+    with pytest.raises(CentralitaError, match="stranger belongs to no release"):
+        verify(bucket, "")
+    disk = next(key for key in after if key.endswith(".qcow2"))
+    data = place._client.get_object(Bucket=place.bucket, Key=disk)["Body"].read()
+    place._client.put_object(Bucket=place.bucket, Key=disk, Body=data[:-1] + b"?")
+    with pytest.raises(CentralitaError, match=r"qcow2 is not what was signed"):
+        verify(server.web(bucket), "")
     with urllib.request.urlopen(f"{server.web(bucket)}/{INDEX}") as answer:
         assert (answer.headers["Content-Type"], answer.headers["Cache-Control"]) == ("application/json", "no-cache")
 

@@ -14,9 +14,11 @@ import pytest
 
 from centralita.depot.keys import Keys
 from centralita.depot.places import open_place
+from centralita.depot.pull import pull
 from centralita.depot.verify import verify_folder
+from centralita.desk.depots import verify
 from centralita.ground.errors import CentralitaError
-from tests.depot import image, publish
+from tests.depot import NAME, image, publish
 from tests.servers import SshServer, killed, ssh_server
 
 pytestmark = [pytest.mark.image, pytest.mark.xdist_group("ssh-depot")]
@@ -82,6 +84,9 @@ def test_a_folder_on_another_host(keys: Keys, home: Path, server: SshServer, mon
         path: inode for path, inode in inodes.items() if "releases" in path.parts
     }
     assert len(verify_folder(there).releases) == 2
+    verify(server.address(str(there).replace(" ", "%20")), "")
+    pulled = pull(NAME, server.address(str(there).replace(" ", "%20")), version="1.0.0", key=keys.minisign)
+    assert pulled.qcow2_path.read_bytes() in (b"QFI\xfb" + b"one" * 1000, b"QFI\xfb" + b"two" * 1000)
 
 
 def test_a_spoiled_file_is_sent_again_and_an_alias_is_linked(keys: Keys, home: Path, server: SshServer) -> None:
