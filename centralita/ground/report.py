@@ -153,9 +153,10 @@ class _Writing(Reporter):
         super().__init__()
         self._stream = stream
 
-    def _line(self, text: str) -> None:
-        # Looked up late: pytest and others exchange sys.stdout.
-        stream = self._stream or sys.stdout
+    def _line(self, text: str, level: str = "info") -> None:
+        # Looked up late: pytest and others exchange sys.stdout. What a program ends with is seen where its output goes
+        # into a file.
+        stream = self._stream or (sys.stderr if level == "error" else sys.stdout)
         # A reader that has gone away (| head) must not fail the build.
         with contextlib.suppress(BrokenPipeError):
             stream.write(text + "\n")
@@ -183,7 +184,7 @@ class PlainReporter(_Writing):
         self._line("  " * step.depth + f"    {word} {step.title} {step.seconds:.1f} s{cached}")
 
     def _say(self, level: str, text: str) -> None:
-        self._line(text if level == "info" else f"{'warning' if level == 'warn' else level}: {text}")
+        self._line(text if level == "info" else f"{'warning' if level == 'warn' else level}: {text}", level)
 
     def _table(self, title: str, rows: Mapping[str, str]) -> None:
         self._line(title)
@@ -276,7 +277,10 @@ class RichReporter(Reporter):
 
     def _say(self, level: str, text: str) -> None:
         style = {"warn": "[yellow]warning:[/] ", "error": "[red]error:[/] "}.get(level, "")
-        self._console.print(style + escape(text))
+        console = self._console
+        if level == "error" and console.file is sys.stdout:
+            console = Console(stderr=True, highlight=False)
+        console.print(style + escape(text))
 
     def _table(self, title: str, rows: Mapping[str, str]) -> None:
         table = Table(title=escape(title), title_justify="left", show_header=False, box=None, title_style="bold")
@@ -286,7 +290,10 @@ class RichReporter(Reporter):
 
 
 def make_reporter(mode: Mode = "auto", stream: IO[str] | None = None) -> Reporter:
-    """The reporter for a mode; `auto` is `rich` in a terminal and `plain` elsewhere. Writes to standard output."""
+    """The reporter for a mode; `auto` is `rich` in a terminal and `plain` elsewhere.
+
+    Writes to standard output, and errors (but not those among JSON lines) to standard error.
+    """
     if mode == "auto":
         target = stream or sys.stdout
         mode = "rich" if target.isatty() and os.environ.get("TERM", "dumb") != "dumb" else "plain"

@@ -131,7 +131,11 @@ def test_a_pid_that_another_process_bears_now_is_left_alone(book: Ledger) -> Non
 def test_processes_of_other_means_are_ended_by_their_mark(book: Ledger) -> None:
     with book.children("something") as entry:
         child = subprocess.Popen(["sleep", "30"], start_new_session=True)
-        assert running(entry.id) == {child.pid}
+        # For a moment after it was started a program has no environment that others could read.
+        deadline = time.monotonic() + 10
+        while not (found := running(entry.id)) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert found == {child.pid}
         # What this same ledger starts meanwhile is its own, and must live on.
         other, other_entry = book.spawn(["sleep", "30"])
     assert child.wait() == -signal.SIGTERM
