@@ -17,6 +17,7 @@ from centralita.spec.tenant import Tenant, load_tenant
 from tests.matrix import ABOUT, TARGET, show_matrix
 from tests.repeats import KIND, show_repeats
 from tests.results import PROOF, TIERS, remember_golden
+from tests.sentences import show_sentences
 
 TESTS = Path(__file__).parent
 # Deadlines, not expectations: what is emulated on a crowded host takes its time.
@@ -60,6 +61,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
             terminalreporter.line(f"{test}: {shown}")
     show_matrix(terminalreporter, config)
     show_repeats(terminalreporter, config)
+    show_sentences(terminalreporter, config)
 
 
 @dataclass(frozen=True)

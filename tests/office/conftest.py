@@ -93,10 +93,12 @@ def opened(tenant: Tenant, appliance: str, folder: Path, *, with_provider: bool)
 
 @pytest.fixture(scope="session")
 def office(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
-    """Super Awesome Company as declared, but its queues' callers wait for seconds, not for minutes."""
+    """Super Awesome Company as declared, but callers wait in queues for seconds, and the mail server is the lab's."""
     declared = load_tenant(repo_root() / "examples" / "super-awesome.yaml")
     queues = tuple(queue.model_copy(update={"max_wait_seconds": WAIT_S}) for queue in declared.queues)
-    tenant = declared.model_copy(update={"queues": queues})
+    assert declared.mail is not None and declared.network.gateway is not None
+    ours = {"host": str(declared.network.gateway), "port": 2525, "tls": "none"}
+    tenant = declared.model_copy(update={"queues": queues, "mail": declared.mail.model_copy(update=ours)})
     appliance = request.config.getoption("--appliance")
     with opened(tenant, appliance, tmp_path_factory.mktemp("office"), with_provider=True) as made:
         yield made
