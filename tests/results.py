@@ -62,7 +62,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 def left_some_out(config: pytest.Config, exitstatus: int) -> bool:
     """Whether the run was narrowed below a tier or a target, or came to no proper end."""
     option = config.option
-    narrowed = option.keyword or option.maxfail or option.deselect or option.ignore or option.lf
+    narrowed = option.keyword or option.maxfail or option.deselect or option.ignore or getattr(option, "lf", False)
     paths = [Path(str(arg).partition("::")[0]).resolve() for arg in config.args]
     return bool(narrowed) or paths != [TESTS] or exitstatus not in (0, 1)
 
