@@ -63,6 +63,7 @@ class MachineSpec:
     cpu: str | None = None
     direct_kernel: DirectKernel | None = None
     may_reset: bool = False
+    hpet: bool = False
     qemu: tuple[str, ...] = (QEMU,)
     extra_args: tuple[str, ...] = ()
 
@@ -106,7 +107,7 @@ def qemu_argv(
     QEMU is expected to run in `wiring.workdir`: logs and the hvc0 socket are named relative to it, because the
     address of a Unix socket has room for 107 bytes only.
     """
-    machine = f"{spec.board},usb=off,vmport=off,hpet=off,dump-guest-core=off"
+    machine = f"{spec.board},usb=off,vmport=off,hpet={'on' if spec.hpet else 'off'},dump-guest-core=off"
     if spec.firmware == "uefi-secure":
         machine += ",smm=on"
     argv = [

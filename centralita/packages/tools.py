@@ -120,7 +120,7 @@ TOOL_SETS = {
         ),
         # GRUB for Xen's guests: from 2.14 on its PV loader knows zstd, which Debian 14's kernel is compressed by.
         ToolSet("grub-xen", "forky", ("grub-xen-host",)),
-        # UEFI for Xen's HVM guests: later builds of Debian's left Xen out (https://bugs.debian.org/1000148).
+        # UEFI for Xen's HVM guests: edk2 moved Xen into a build of its own (OvmfXen), which Debian has not.
         ToolSet("ovmf-xen", "bullseye", ("ovmf",)),
     )
 }  # fmt: skip

@@ -97,7 +97,7 @@ def test_a_broken_grub_cfg_is_told_by_grub(
 
 
 def test_an_older_grub_s_pv_loader_does_not_know_the_kernel_s_zstd(lab: XenLab) -> None:
-    # Debian 12's grub-xen-host 2.06, as 13's 2.12; from 2.14 on it knows zstd, and xen-pvgrub is a row of the matrix.
+    # Debian 12's grub-xen-host 2.06, as 13's 2.12. From 2.14 on it does: tests/xen/test_variants.py.
     config = replace(lab.config("xen-pvgrub"), grub=f"/{OWN_GRUB}/grub-x86_64-xen.bin")
     with (
         lab.powered_on("xen-pvgrub", config=config) as guest,

@@ -36,6 +36,14 @@ def clock_error_s(pbx: Pbx) -> float:
     return max(before_s - guest_s, guest_s - time.time(), 0.0)
 
 
+def wait_reachable(pbx: Pbx, *phones: Phone) -> None:
+    """Wait until Asterisk has heard from the phones again, by asking each whether it is there."""
+    deadline = time.monotonic() + ANSWER_S
+    for phone in phones:
+        while not re.search(rf"Contact:\s+{phone.name}/sip:\S+\s+\S+\s+Avail", pbx.asterisk("pjsip show contacts")):
+            assert time.monotonic() < deadline, f"phone {phone.name} is not reachable again"
+
+
 def call_goes_through(anna: Phone, ben: Phone, folder: Path) -> None:
     """Anna calls Ben, and both are heard for a moment."""
     ben.when_called(200, tone_hz=1085.0, record=folder / "ben.wav")
@@ -68,6 +76,7 @@ def test_is_saved_and_restored_with_its_phones(
     record_property("save_s", round(domain.save(SAVED), 1))
     record_property("restore_s", round(domain.restore(SAVED), 1))
     domain.wait_sip(pbx.guest.address, timeout_s=ANSWER_S)
+    wait_reachable(pbx, anna, ben)
     call_goes_through(anna, ben, tmp_path)
     error_s = clock_error_s(pbx)
     record_property("clock_error_after_restore_s", round(error_s, 3))
@@ -85,6 +94,7 @@ def test_reboots_when_told_to(pbx: Pbx, anna: Phone, ben: Phone, tmp_path: Path,
     domain.wait_sip(pbx.guest.address, timeout_s=BOOT_S)
     assert pbx.guest.ssh.run("cat /proc/sys/kernel/random/boot_id").stdout != boot_id
     # The phones' registrations were kept.
+    wait_reachable(pbx, anna, ben)
     call_goes_through(anna, ben, tmp_path)
 
 

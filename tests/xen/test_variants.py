@@ -8,24 +8,33 @@ from pathlib import Path
 
 import pytest
 
+from centralita.clone.inject import inject
 from centralita.clone.xl import XenTarget, XlConfig
+from centralita.ground.errors import CentralitaError
 from centralita.lab.guest import Prepared
 from centralita.lab.options import EMULATION_OPTIONS
-from centralita.lab.xen.dom0 import DOM0_420, OVMF
+from centralita.lab.xen.dom0 import DOM0_420, OVMF, OWN_GRUB
 from centralita.lab.xen.dom0 import dom0 as made_dom0
 from centralita.lab.xen.lab import XenGuest, XenLab, xen_lab
-from tests.xen.conftest import DOWN_S, boot_s, takes_a_call
+from centralita.lab.xen.qemu import GuestDisk
+from tests.xen.conftest import DOWN_S, boot_s, overlay, takes_a_call
+from tests.xen.elf_kernel import elf_kernel_files
 
 pytestmark = pytest.mark.xdist_group("xen")
 
 TARGETS: tuple[XenTarget, ...] = ("xen-pv", "xen-pvgrub", "xen-pvh", "xen-hvm")
+ELF_DISK = "/dev/centralita/elf"
+BOOTING: tuple[XenTarget, ...] = ("xen-pv", "xen-pvh", "xen-hvm")
 Record = Callable[[str, object], None]
 
 
 @pytest.fixture(scope="module")
 def lab(prepared: Prepared) -> Iterator[XenLab]:
-    """A Xen host for them all."""
-    with xen_lab(prepared, TARGETS, prepared.workdir / "variants", more_mib=256) as ready:
+    """A Xen host for them all, with a disk that holds an ELF kernel too."""
+    disk = overlay(prepared, prepared.workdir / "elf-kernel.qcow2")
+    inject([(disk, elf_kernel_files(prepared))])
+    more = [GuestDisk("elf", disk, ELF_DISK)]
+    with xen_lab(prepared, TARGETS, prepared.workdir / "variants", more_disks=more, more_mib=256) as ready:
         yield ready
 
 
@@ -50,11 +59,25 @@ def test_two_processors(lab: XenLab, kind: XenTarget, tmp_path: Path, record_pro
     called(lab, replace(lab.config(kind), vcpus=2), tmp_path, record_property, two)
 
 
-def test_hvm_by_uefi(lab: XenLab, tmp_path: Path, record_property: Record) -> None:
+def test_pv_by_the_older_grub_and_an_elf_kernel(lab: XenLab, tmp_path: Path, record_property: Record) -> None:
+    config = replace(lab.config("xen-pvgrub"), disk=ELF_DISK, grub=f"/{OWN_GRUB}/grub-x86_64-xen.bin")
+    called(lab, config, tmp_path, record_property)
+
+
+@pytest.mark.xfail(reason="the kernel starts, but not the system: docs/xen.md", raises=CentralitaError)
+def test_pv_by_grub_2_14(lab: XenLab, tmp_path: Path, record_property: Record) -> None:
+    # The day that this passes, it fails as such: then xen-pvgrub becomes a row of the matrix.
+    called(lab, lab.config("xen-pvgrub"), tmp_path, record_property)
+
+
+@pytest.mark.xfail(reason="QEMU 7.2 ends itself while the firmware runs: docs/xen.md", raises=CentralitaError)
+def test_hvm_by_uefi(prepared: Prepared, tmp_path: Path, record_property: Record) -> None:
     def by_uefi(guest: XenGuest) -> None:
         assert guest.ssh.run("test -d /sys/firmware/efi && cat /sys/hypervisor/guest_type").stdout.strip() == "HVM"
 
-    called(lab, replace(lab.config("xen-hvm"), uefi=f"/{OVMF}"), tmp_path, record_property, by_uefi)
+    # A host of its own: the others' would end with it.
+    with xen_lab(prepared, ["xen-hvm"], prepared.workdir / "uefi", more_mib=256) as lab:
+        called(lab, replace(lab.config("xen-hvm"), uefi=f"/{OVMF}"), tmp_path, record_property, by_uefi)
 
 
 OPTIONS = {
@@ -86,7 +109,7 @@ def newer(prepared: Prepared) -> Iterator[XenLab]:
         yield ready
 
 
-@pytest.mark.parametrize("kind", TARGETS)
+@pytest.mark.parametrize("kind", BOOTING)
 def test_xen_4_20(newer: XenLab, kind: XenTarget, tmp_path: Path, record_property: Record) -> None:
     assert "4.20" in newer.host.xl("info").stdout
     record_property("host_ready_s", round(newer.ready_s, 1))

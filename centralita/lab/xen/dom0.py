@@ -49,6 +49,11 @@ UNUSED = (
     "usr/share/bash-completion", "usr/share/lintian", "usr/share/common-licenses", "usr/share/OVMF",
     "usr/lib/grub",
 )  # fmt: skip
+# What is ours in dom0; the scripts take the place of Xen's own.
+OWN_FILES = {
+    "usr/lib/centralita": ("init", "agent.py", "receive.py"),
+    "etc/xen/scripts": ("vif-bridge", "block"),
+}
 LINKS = {
     "sbin/init": "../lib/centralita/init",
     "usr/bin/awk": "mawk",
@@ -159,9 +164,10 @@ def _furnish(root: Path) -> None:
     for applet in run([root / "usr/bin/busybox", "--list"]).stdout.split():
         if not any((root / folder / applet).exists() for folder in ("usr/bin", "usr/sbin")):
             (root / "usr/bin" / applet).symlink_to("busybox")
-    for name in ("init", "agent.py", "receive.py"):
-        shutil.copyfile(INSIDE / name, root / "usr/lib/centralita" / name)
-        (root / "usr/lib/centralita" / name).chmod(0o755)
+    for folder, names in OWN_FILES.items():
+        for name in names:
+            shutil.copyfile(INSIDE / name, root / folder / name)
+            (root / folder / name).chmod(0o755)
     (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/bash\n")
     (root / "etc/group").write_text("root:x:0:\n")
 

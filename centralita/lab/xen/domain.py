@@ -27,9 +27,10 @@ CREATE_TIMEOUT_S = 600.0
 SAVE_TIMEOUT_S = 600.0
 TOOLSTACK_LOG = "xl-{name}.log"
 # The trace that explains an end follows the sentence that means it, and xenconsoled is slower than the hypervisor's
-# news of a crash: so much silence means that all was said, and so long one waits for it.
+# news of a crash: so much silence means that all was said, and so long one waits for it, or for the sentence itself.
 SILENCE_S = 2.0
 LAST_WORDS_S = 8.0
+CRASH_WORDS_S = 20.0
 
 
 class _TroubleError(Exception):
@@ -212,7 +213,9 @@ class XenDomain:
         """Take its power away; nothing happens when it, or the host, is gone."""
         state = self.state
         if self.host.running and self.host.console.failure is None and state is not None:
-            self.host.xl("destroy", str(state.id))
+            # It may be gone before xl comes to it.
+            self.host.xl("destroy", str(state.id), check=False)
+            self.host.refresh()
             self.host.watch(lambda: self.state is None or None, f"domain {self.config.name} to be gone", timeout_s=60)
 
     def trouble(self) -> str | None:
@@ -249,10 +252,13 @@ class XenDomain:
 
     def _hear_last_words(self) -> None:
         heard, since = -1, time.monotonic()
-        end = since + LAST_WORDS_S
-        while (now := time.monotonic()) < end and now - since < SILENCE_S:
+        crashed = self.state is not None and self.state.shutdown == "crash"
+        end = since + (CRASH_WORDS_S if crashed else LAST_WORDS_S)
+        while (now := time.monotonic()) < end:
             if len(self.console.text) != heard:
                 heard, since = len(self.console.text), now
+            elif now - since >= SILENCE_S and (self.console.failure is not None or not crashed):
+                break
             time.sleep(0.1)
 
     def _bootloader_said(self, complaint: str) -> str:

@@ -83,6 +83,8 @@ def host_spec(
         memory_mib=XEN_MIB + DOM0_MIB + guests_mib,
         vcpus=vcpus,
         cpu=EMULATED_CPU if accelerator.name == "tcg" else accelerator.cpu,
+        # Xen else counts by a timer that wraps after 4.7 s, and loses them where a crowded host stops it so long.
+        hpet=True,
         direct_kernel=DirectKernel(dom0.xen, modules, " ".join(XEN_OPTIONS)),
         qemu=qemu,
         extra_args=(

@@ -3,7 +3,7 @@
 Requests: ``{"id": 1, "op": "run", "argv": [...], "timeout_s": 60}``,
 ``{"id": 2, "op": "write", "path": …, "data": base64}``,
 ``{"id": 3, "op": "link", "serial": …, "path": …}`` (name the disk of that serial number).
-``{"id": 4, "op": "domains"}``.
+``{"id": 4, "op": "domains"}``, ``{"id": 5, "op": "clock", "seconds": …}`` (set dom0's clock, and by it Xen's).
 Answers have the request's id. Events have none: ``{"event": "console", "log": …, "data": base64}`` as guests and the
 toolstack write their logs, and ``{"event": "domains", "domains": [...]}`` whenever a domain begins, ends or crashes.
 
@@ -130,7 +130,13 @@ def domains(request: Message) -> Message:
     return {"domains": domain_list()}
 
 
-OPERATIONS = {"domains": domains, "run": run, "write": write, "link": link}
+def clock(request: Message) -> Message:
+    """Set the clock; the kernel tells the hypervisor, and that the guests that begin from then on."""
+    time.clock_settime(time.CLOCK_REALTIME, request["seconds"])
+    return {}
+
+
+OPERATIONS = {"clock": clock, "domains": domains, "run": run, "write": write, "link": link}
 
 
 def follow_logs(agent: Agent) -> None:
@@ -139,14 +145,22 @@ def follow_logs(agent: Agent) -> None:
     while True:
         for folder in LOG_FOLDERS:
             for path in folder.glob("*.log"):
-                size = path.stat().st_size
+                try:
+                    size = path.stat().st_size
+                except FileNotFoundError:  # xl gives an older log another name
+                    continue
                 position = sent.get(path, 0)
                 if size < position:
                     position = 0
                 while position < size:
-                    with path.open("rb") as stream:
-                        stream.seek(position)
-                        data = stream.read(min(CHUNK_BYTES, size - position))
+                    try:
+                        with path.open("rb") as stream:
+                            stream.seek(position)
+                            data = stream.read(min(CHUNK_BYTES, size - position))
+                    except FileNotFoundError:
+                        break
+                    if not data:
+                        break
                     agent.send({"event": "console", "log": path.name, "data": base64.b64encode(data).decode()})
                     position += len(data)
                 sent[path] = position
