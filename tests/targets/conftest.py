@@ -110,15 +110,35 @@ def for_xen(prepared: Prepared) -> Clone:
     return make_clones(prepared.golden, wanted, store, data_mib=64, define=define, target="xen-pvh")[0][0]
 
 
+def saved_disk(prepared: Prepared, host: str) -> GuestDisk:
+    """Room for a saved guest of a host."""
+    saved = prepared.workdir / f"saved-{host}.qcow2"
+    run(["qemu-img", "create", "-q", "-f", "qcow2", saved, f"{2 * prepared.golden.record.memory_mib}M"])
+    return GuestDisk("saved", saved, SAVED)
+
+
+@pytest.fixture(scope="session")
+def second_lab(prepared: Prepared, pytestconfig: pytest.Config) -> Iterator[XenLab]:
+    """The host of the rows that the other processor has."""
+    targets = [target for target in XEN_TARGETS if target in selected(pytestconfig) and target in SECOND]
+    disks = [saved_disk(prepared, "second")]
+    with xen_lab(prepared, targets, prepared.workdir / "second", more_disks=disks, grow_mib=GROW_MIB) as ready:
+        yield ready
+
+
+def lab_of(request: pytest.FixtureRequest, target: str) -> XenLab:
+    """The Xen host of a row."""
+    found: XenLab = request.getfixturevalue("second_lab" if target in SECOND else "lab")
+    return found
+
+
 @pytest.fixture(scope="session")
 def lab(prepared: Prepared, for_xen: Clone, pytestconfig: pytest.Config) -> Iterator[XenLab]:
     """The Xen host."""
     wanted = selected(pytestconfig)
     # Tests of what goes wrong need these, whichever are asked for.
     targets = [target for target in XEN_TARGETS if target in wanted or target in ("xen-pv", "xen-pvgrub")]
-    saved = prepared.workdir / "saved.qcow2"
-    run(["qemu-img", "create", "-q", "-f", "qcow2", saved, f"{2 * prepared.golden.record.memory_mib}M"])
-    disks = [*spoiled_disks(prepared, prepared.workdir), GuestDisk("saved", saved, SAVED)]
+    disks = [*spoiled_disks(prepared, prepared.workdir), saved_disk(prepared, "first")]
     for kind, disk in (("system", for_xen.disk), ("data", for_xen.data)):
         assert disk is not None
         overlay = prepared.workdir / f"for-xen-{kind}.qcow2"
@@ -141,8 +161,7 @@ def booted(request: pytest.FixtureRequest, prepared: Prepared, target: str) -> I
         with powered_on(own, hardware, name=target) as machine:
             yield machine, machine.machine.wait_sip(machine.address, timeout_s=BOOT_S)
         return
-    lab: XenLab = request.getfixturevalue("lab")
-    with lab.powered_on(next(name for name in XEN_TARGETS if name == target)) as domain:
+    with lab_of(request, target).powered_on(next(name for name in XEN_TARGETS if name == target)) as domain:
         yield domain, domain.machine.wait_sip(domain.address, timeout_s=BOOT_S)
 
 
@@ -207,7 +226,7 @@ def about(
     assert isinstance(version, dict)
     record_property("qemu", version["package"] or ".".join(map(str, version["qemu"].values())))
     if target not in KVM_ROWS:
-        lab: XenLab = request.getfixturevalue("lab")
+        lab = lab_of(request, target)
         info = dict(line.split(":", 1) for line in lab.host.xl("info").stdout.splitlines() if ":" in line)
         info = {name.strip(): value.strip() for name, value in info.items()}
         record_property(f"{ABOUT}_xen", f"{info['xen_major']}.{info['xen_minor']}{info['xen_extra']}")
