@@ -121,13 +121,13 @@ def xen_lab(
         raise CentralitaError(f"unknown Xen target {', '.join(unknown)}", hint=f"one of {', '.join(XEN_TARGETS)}")
     workdir.mkdir(parents=True, exist_ok=True)
     disks = []
-    for number, target in enumerate(targets):
+    for index, target in enumerate(targets):
         overlay = workdir / f"{target}.qcow2"
         run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", prepared.clone.disk, overlay])
         if grow_mib:
             run(["qemu-img", "resize", "-q", overlay, f"+{grow_mib}M"])
         overlay.chmod(0o600)  # the tenant's secrets are in it
-        disks.append(GuestDisk(f"guest{number}", overlay, disk_name(target)))
+        disks.append(GuestDisk(f"guest{index}", overlay, disk_name(target)))
     overhead_mib = HVM_OVERHEAD_MIB if "xen-hvm" in targets else OVERHEAD_MIB
     guests_mib = prepared.golden.record.memory_mib + overhead_mib
     with ExitStack() as stack:
