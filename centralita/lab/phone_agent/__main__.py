@@ -158,7 +158,8 @@ class Agent:
         config.idUri = f"sip:{user}@{registrar}"
         config.regConfig.registrarUri = f"sip:{registrar}{parameter}"
         config.regConfig.registerOnAdd = register
-        config.regConfig.retryIntervalSec = 0
+        # As a desk phone does when nobody answers; a refusal is final.
+        config.regConfig.retryIntervalSec = 10
         config.regConfig.timeoutSec = 300
         if parameter:
             config.sipConfig.proxies.append(f"sip:{registrar};lr{parameter}")
