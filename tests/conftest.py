@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,9 +22,6 @@ from tests.sentences import show_sentences
 TESTS = Path(__file__).parent
 # Deadlines, not expectations: what is emulated on a crowded host takes its time.
 BOOT_S = 240.0
-# What costs nothing while it lasts.
-LASTING = ("golden", "duo", "pytestconfig")
-_MADE = pytest.StashKey[list[pytest.FixtureDef[object]]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -40,34 +37,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         folder = item.path.relative_to(TESTS).parts[0]
         if folder in TIERS and not any(item.get_closest_marker(tier) for tier in TIERS):
             item.add_marker(folder)
-
-
-def group_of(item: pytest.Item) -> str:
-    """The tests that share a worker, and with it what they set up."""
-    return "_".join(sorted({str(mark.args[0]) for mark in item.iter_markers("xdist_group")}))
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_fixture_setup(
-    fixturedef: pytest.FixtureDef[object], request: pytest.FixtureRequest
-) -> Generator[None, object, object]:
-    """Remember what a group of tests has set up for the whole session."""
-    made = yield
-    if fixturedef.scope == "session" and fixturedef.baseid and fixturedef.argname not in LASTING:
-        request.config.stash.setdefault(_MADE, []).append(fixturedef)
-    return made
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
-    """End what a group has set up when its last test is over: a machine that idles until the session's end costs the
-    others half a processor.
-    """
-    if nextitem is None or group_of(nextitem) == group_of(item):
-        return
-    made = item.config.stash.get(_MADE, [])
-    while made:
-        made.pop().finish(item._request)  # type: ignore[attr-defined]
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
