@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -43,7 +44,7 @@ def show_matrix(terminalreporter: pytest.TerminalReporter, config: pytest.Config
         if name.startswith(f"{ABOUT}_")
     }
     matrix = Matrix(about, cells)
-    path = matrix_path(config.getoption("--appliance"))
+    path = matrix_path(Path(config.getoption("--appliance")).stem)
     write_matrix(matrix, path)
     text = io.StringIO()
     Console(file=text, width=max(100, terminalreporter._tw.fullwidth)).print(matrix.table())

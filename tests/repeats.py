@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -34,7 +35,7 @@ def show_repeats(terminalreporter: pytest.TerminalReporter, config: pytest.Confi
             f"{kind}: {passed} of {len(found)} passed; first SIP answer after {seconds[0]:.1f} to {seconds[-1]:.1f} s, "
             f"median {median(seconds):.1f} s"
         )
-    path = paths.output_dir() / config.getoption("--appliance") / "repeats.json"
+    path = paths.output_dir() / Path(config.getoption("--appliance")).stem / "repeats.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     part.write_text(json.dumps(kept, indent=1) + "\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
 
@@ -38,7 +39,7 @@ def show_sentences(terminalreporter: pytest.TerminalReporter, config: pytest.Con
     terminalreporter.section("Super Awesome Company, sentence by sentence")
     for text, result, count in lines:
         terminalreporter.write_line(f"{result}  {text} ({count})")
-    path = paths.output_dir() / config.getoption("--appliance") / "super-awesome.md"
+    path = paths.output_dir() / Path(config.getoption("--appliance")).stem / "super-awesome.md"
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     rows = [f"| {text.replace('|', ' ')} | {result} | {count} |" for text, result, count in lines]
