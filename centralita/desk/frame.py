@@ -16,6 +16,8 @@ from centralita.ground.signals import guard
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+APPLIANCE = "the appliance's name (pbx-small, or appliance=pbx-small), or the path of its YAML file"
+TENANT = "the tenant's YAML file"
 PROGRESS_HELP = "how progress is shown: auto (a live display in a terminal, lines in a pipe), rich, plain or json"
 MODES = ("auto", "rich", "plain", "json")
 
