@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from centralita.lab.matrix import Cell, Matrix, Outcome, matrix_path, write_matrix
+from tests.kept import appliance_of
 from tests.results import PROOF
 
 TARGET, ABOUT = "matrix_target", "matrix_about"
@@ -44,7 +44,7 @@ def show_matrix(terminalreporter: pytest.TerminalReporter, config: pytest.Config
         if name.startswith(f"{ABOUT}_")
     }
     matrix = Matrix(about, cells)
-    path = matrix_path(Path(config.getoption("--appliance")).stem)
+    path = matrix_path(appliance_of(config))
     write_matrix(matrix, path)
     text = io.StringIO()
     Console(file=text, width=max(100, terminalreporter._tw.fullwidth)).print(matrix.table())

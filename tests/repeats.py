@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import pytest
 
-from centralita.ground import paths
+from tests.kept import keep
 
 KIND = "repeat_kind"
 
@@ -35,9 +34,5 @@ def show_repeats(terminalreporter: pytest.TerminalReporter, config: pytest.Confi
             f"{kind}: {passed} of {len(found)} passed; first SIP answer after {seconds[0]:.1f} to {seconds[-1]:.1f} s, "
             f"median {median(seconds):.1f} s"
         )
-    path = paths.output_dir() / Path(config.getoption("--appliance")).stem / "repeats.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps(kept, indent=1) + "\n")
-    part.rename(path)
+    path = keep(config, "repeats.json", json.dumps(kept, indent=1) + "\n")
     terminalreporter.write_line(f"kept in {path}")

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from pathlib import Path
 
 import pytest
 
-from centralita.ground import paths
+from tests.kept import keep
 from tests.results import PROOF
 
 SENTENCE = f"{PROOF}sentence"
@@ -39,10 +38,7 @@ def show_sentences(terminalreporter: pytest.TerminalReporter, config: pytest.Con
     terminalreporter.section("Super Awesome Company, sentence by sentence")
     for text, result, count in lines:
         terminalreporter.write_line(f"{result}  {text} ({count})")
-    path = paths.output_dir() / Path(config.getoption("--appliance")).stem / "super-awesome.md"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
     rows = [f"| {text.replace('|', ' ')} | {result} | {count} |" for text, result, count in lines]
-    part.write_text("\n".join(["| sentence | result | by |", "|---|---|---|", *rows, ""]))
-    part.rename(path)
+    table = "\n".join(["| sentence | result | by |", "|---|---|---|", *rows, ""])
+    path = keep(config, "super-awesome.md", table)
     terminalreporter.write_line(f"kept in {path}")

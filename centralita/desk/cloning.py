@@ -98,7 +98,7 @@ def clone(
         identities = store.get_or_create_all(wanted)
         step.advance(len(wanted))
     macs = [identity.mac for identity in identities]
-    claims = {claim.name: claim for claim in _claims(wanted, folders, macs)}
+    claims = {claim.name: claim for claim in claims_of(wanted, folders, macs)}
     registry = Registry()
 
     def define(made: Clone) -> dict[str, str]:
@@ -138,7 +138,8 @@ def clone(
     return clones
 
 
-def _claims(wanted: Sequence[Tenant], folders: Sequence[Path], macs: Sequence[str]) -> list[Claim]:
+def claims_of(wanted: Sequence[Tenant], folders: Sequence[Path], macs: Sequence[str]) -> list[Claim]:
+    """What clones of tenants in these folders, with these MAC addresses, claim in the registry."""
     found = []
     for item, folder, mac in zip(wanted, folders, macs, strict=True):
         address = item.network.address
@@ -159,7 +160,7 @@ def _tell(golden: Golden, wanted: Sequence[Tenant], folders: Sequence[Path], *, 
     proved(golden)
     known = [IdentityStore().peek(item.name) for item in wanted]
     macs = ["" if identity is None else identity.mac for identity in known]
-    conflicts = Registry().conflicts(_claims(wanted, folders, macs))
+    conflicts = Registry().conflicts(claims_of(wanted, folders, macs))
     if conflicts:
         raise CentralitaError("; ".join(conflicts), hint="remove the other clone, or change the tenant's file")
     left = {item.name for item, _folder in _left(wanted, folders, golden, again=again)}

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from centralita.clone.export import export_clone
 from centralita.clone.identity import IdentityStore
-from centralita.clone.registry import Claim, Registry
-from centralita.desk.cloning import tenants_of
+from centralita.clone.registry import Registry
+from centralita.desk.cloning import claims_of, tenants_of
 from centralita.formats.catalogue import FORMATS, expand, file_name
 from centralita.ground.report import get_reporter
 from centralita.image.build import Golden, latest
@@ -37,11 +37,7 @@ def export(
         return []
     store = IdentityStore()
     folders = [Path(to).absolute() / item.name for item in wanted]
-    claims = []
-    for item, folder in zip(wanted, folders, strict=True):
-        address = item.network.address
-        mac = store.get_or_create(item).mac
-        claims.append(Claim(item.name, str(folder), mac, None if address is None else str(address.ip)))
+    claims = claims_of(wanted, folders, [store.get_or_create(item).mac for item in wanted])
     reporter = get_reporter()
     made: list[Path] = []
     with Registry().claimed(claims), reporter.step("clones", total=len(wanted)) as step:

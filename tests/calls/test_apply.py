@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from centralita.hosts.apply import carry_out, propose
 from centralita.lab.guest import Guest
 from centralita.lab.phones import Call, Phone, Phones
 from centralita.spec.tenant import load_tenant
+from tests.arguments import arguments_of_all
 from tests.conftest import TESTS, Pbx
 from tests.office.company import until
 
@@ -96,30 +95,6 @@ def tenants(pbx: Pbx, tmp_path: Path) -> Iterator[Tenants]:
     made = Tenants(tmp_path, prepared.workdir / "state", pbx.guest)
     yield made
     made.apply(made.write("duo-again"))
-
-
-@contextmanager
-def arguments_of_all() -> Iterator[set[str]]:
-    """Collect what can be seen of all programs' arguments on this host meanwhile."""
-    seen: set[str] = set()
-    over = threading.Event()
-
-    def look() -> None:
-        while not over.wait(0.02):
-            for entry in os.scandir("/proc"):
-                if entry.name.isdigit():
-                    try:
-                        seen.add(Path(entry.path, "cmdline").read_bytes().decode("utf-8", "replace"))
-                    except OSError:
-                        continue
-
-    watcher = threading.Thread(target=look, daemon=True)
-    watcher.start()
-    try:
-        yield seen
-    finally:
-        over.set()
-        watcher.join()
 
 
 def heard_and_up(pbx: Pbx, calls: list[tuple[str, Call]]) -> None:

@@ -26,6 +26,7 @@ from centralita.lab.xen.qemu import GuestDisk
 from centralita.spec.tenant import Tenant
 from tests.calls.conftest import registered, wavs
 from tests.conftest import Pbx, just_booted
+from tests.disks import overlay
 from tests.matrix import ABOUT, TARGET
 from tests.results import target_of
 from tests.seeded import judged, seeded
@@ -141,9 +142,9 @@ def lab(prepared: Prepared, for_xen: Clone, pytestconfig: pytest.Config) -> Iter
     disks = [*spoiled_disks(prepared, prepared.workdir), saved_disk(prepared, "first")]
     for kind, disk in (("system", for_xen.disk), ("data", for_xen.data)):
         assert disk is not None
-        overlay = prepared.workdir / f"for-xen-{kind}.qcow2"
-        run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", disk, overlay])
-        disks.append(GuestDisk(f"pbx-{kind}", overlay, f"/dev/pbx/{for_xen.name}-{kind}"))
+        own = prepared.workdir / f"for-xen-{kind}.qcow2"
+        run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", disk, own])
+        disks.append(GuestDisk(f"pbx-{kind}", own, f"/dev/pbx/{for_xen.name}-{kind}"))
     with xen_lab(prepared, targets, prepared.workdir / "host", more_disks=disks, grow_mib=GROW_MIB) as ready:
         yield ready
 
@@ -153,10 +154,8 @@ def booted(request: pytest.FixtureRequest, prepared: Prepared, target: str) -> I
     """The clone on one target, when it has answered its first SIP request."""
     if target in KVM_ROWS:
         # The clone's disk is the Xen overlays' backing file: this machine has an overlay of its own, too.
-        overlay = prepared.workdir / f"{target}.qcow2"
-        run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", prepared.clone.disk, overlay])
-        overlay.chmod(0o600)
-        own = replace(prepared, clone=replace(prepared.clone, disk=overlay))
+        disk = overlay(prepared, prepared.workdir / f"{target}.qcow2")
+        own = replace(prepared, clone=replace(prepared.clone, disk=disk))
         hardware = Hardware(firmware="uefi" if target == "kvm-uefi" else "bios")
         with powered_on(own, hardware, name=target) as machine:
             yield machine, machine.machine.wait_sip(machine.address, timeout_s=BOOT_S)

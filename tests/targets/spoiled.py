@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import tarfile
 from pathlib import Path
 
 from centralita.clone.files import GuestFile
 from centralita.clone.inject import inject
-from centralita.ground.run import run
-from centralita.image.build import ostree_of
 from centralita.image.cpio import CpioArchive
 from centralita.image.grub import grub_cfg
 from centralita.lab.guest import Prepared
 from centralita.lab.xen.qemu import GuestDisk
+from tests.disks import boot_file, overlay
 
 HEADER_BYTES = 110
 S_IFMT, S_IFDIR, S_IFREG, S_IFLNK, S_IFCHR = 0o170000, 0o040000, 0o100000, 0o120000, 0o020000
@@ -50,23 +48,15 @@ def without(archive: bytes, module: str) -> bytes:
             made.file(name, data, mode & 0o777)
 
 
-def initramfs_of(appliance: str) -> bytes:
-    """The golden image's initramfs."""
-    with tarfile.open(ostree_of(appliance).tar) as tree:
-        member = next(m for m in tree if m.name.removeprefix("./") == "boot/initrd.img")
-        stream = tree.extractfile(member)
-        assert stream is not None
-        return stream.read()
-
-
 def spoiled_disks(prepared: Prepared, folder: Path) -> list[GuestDisk]:
     """Overlays of the clone: `no-blkfront`, `broken-menu`, `no-kernel` and `early-panic`, in one injection."""
     record = prepared.golden.record
     _root, *words = record.kernel_cmdline
     menu = grub_cfg(record.root_uuid, words)
     assert CURE in menu
+    initramfs = boot_file(record.appliance, "initrd.img")
     spoiled = {
-        "no-blkfront": GuestFile("/boot/initrd.img", without(initramfs_of(record.appliance), "xen-blkfront")),
+        "no-blkfront": GuestFile("/boot/initrd.img", without(initramfs, "xen-blkfront")),
         "broken-menu": GuestFile("/boot/grub/grub.cfg", menu.partition("\tlinux")[0].encode() + b"\tlinu"),
         "no-kernel": GuestFile("/boot/grub/grub.cfg", menu.replace("/boot/vmlinuz", "/boot/vmlinux-6").encode()),
         "early-panic": GuestFile("/boot/grub/grub.cfg", menu.replace(CURE, "no_such_word=").encode()),
@@ -76,10 +66,8 @@ def spoiled_disks(prepared: Prepared, folder: Path) -> list[GuestDisk]:
     disks = []
     items = []
     for name, file in spoiled.items():
-        overlay = folder / f"{name}.qcow2"
-        run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", prepared.clone.disk, overlay])
-        overlay.chmod(0o600)
-        items.append((overlay, [file, no_lab_menu]))
-        disks.append(GuestDisk(name, overlay, f"/dev/centralita/{name}"))
+        disk = overlay(prepared, folder / f"{name}.qcow2")
+        items.append((disk, [file, no_lab_menu]))
+        disks.append(GuestDisk(name, disk, f"/dev/centralita/{name}"))
     inject(items)
     return disks

@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from centralita.ground.run import run
-from centralita.lab.guest import Prepared
 from centralita.lab.phones import Phones
 from centralita.lab.sip import SipAnswer
 from centralita.lab.xen.lab import XenGuest
@@ -26,13 +24,6 @@ DOWN_S = 420.0
 def boot_s(target: str) -> float:
     """How long a guest may take to its first answer; an HVM guest's devices are emulated twice."""
     return HVM_BOOT_S if target == "xen-hvm" else BOOT_S
-
-
-def overlay(prepared: Prepared, path: Path) -> Path:
-    """A new overlay of the clone's disk."""
-    run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", prepared.clone.disk, path])
-    path.chmod(0o600)
-    return path
 
 
 def takes_a_call(guest: XenGuest, answer: SipAnswer, folder: Path) -> None:

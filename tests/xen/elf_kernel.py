@@ -5,26 +5,16 @@ from __future__ import annotations
 import lzma
 import struct
 import subprocess
-import tarfile
 
 from centralita.clone.files import GuestFile
-from centralita.image.build import ostree_of
 from centralita.lab.guest import Prepared
 from centralita.lab.options import lab_cfg
 from centralita.packages.tools import tools_tree
+from tests.disks import boot_file
 
 PATH = "/boot/vmlinux.xz"
 # Linux, Documentation/arch/x86/boot.rst: where the header says how long the setup code is, and where the payload lies.
 SETUP_SECTORS_AT, PAYLOAD_AT, SECTOR_BYTES = 0x1F1, 0x248, 512
-
-
-def kernel_of(appliance: str) -> bytes:
-    """The golden image's kernel (a bzImage)."""
-    with tarfile.open(ostree_of(appliance).tar) as tree:
-        member = next(m for m in tree if m.name.removeprefix("./") == "boot/vmlinuz")
-        stream = tree.extractfile(member)
-        assert stream is not None
-        return stream.read()
 
 
 def elf_of(bzimage: bytes) -> bytes:
@@ -42,6 +32,6 @@ def elf_of(bzimage: bytes) -> bytes:
 def elf_kernel_files(prepared: Prepared) -> list[GuestFile]:
     """The kernel, and a menu of the lab that boots it."""
     record = prepared.golden.record
-    packed = lzma.compress(elf_of(kernel_of(record.appliance)), check=lzma.CHECK_CRC32, preset=3)
+    packed = lzma.compress(elf_of(boot_file(record.appliance, "vmlinuz")), check=lzma.CHECK_CRC32, preset=3)
     menu = lab_cfg(record.kernel_cmdline)
     return [GuestFile(menu.path, menu.content.replace(b"/boot/vmlinuz", PATH.encode())), GuestFile(PATH, packed)]

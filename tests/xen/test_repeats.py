@@ -15,9 +15,10 @@ from centralita.clone.xl import XEN_TARGETS, XenTarget
 from centralita.lab.guest import Prepared
 from centralita.lab.xen.lab import XenLab, xen_lab
 from centralita.lab.xen.qemu import GuestDisk
+from tests.disks import overlay
 from tests.repeats import KIND
 from tests.targets.conftest import selected
-from tests.xen.conftest import DOWN_S, boot_s, overlay, takes_a_call
+from tests.xen.conftest import DOWN_S, boot_s, takes_a_call
 
 pytestmark = [pytest.mark.repeat, pytest.mark.xdist_group("xen")]
 

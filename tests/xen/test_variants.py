@@ -17,7 +17,8 @@ from centralita.lab.xen.dom0 import DOM0_420, OVMF, OWN_GRUB
 from centralita.lab.xen.dom0 import dom0 as made_dom0
 from centralita.lab.xen.lab import XenGuest, XenLab, xen_lab
 from centralita.lab.xen.qemu import GuestDisk
-from tests.xen.conftest import DOWN_S, boot_s, overlay, takes_a_call
+from tests.disks import overlay
+from tests.xen.conftest import DOWN_S, boot_s, takes_a_call
 from tests.xen.elf_kernel import elf_kernel_files
 
 pytestmark = pytest.mark.xdist_group("xen")
