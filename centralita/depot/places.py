@@ -12,7 +12,10 @@ from centralita.depot.place import FolderPlace, Place
 from centralita.depot.reader import Progress, Reader, open_reader
 from centralita.ground.errors import CentralitaError
 
-HINT = "a folder, HOST:FOLDER, rsync+ssh://[USER@]HOST[:PORT]/FOLDER, s3://BUCKET/PREFIX?endpoint=URL, oci://HOST/NAME"
+HINT = (
+    "a folder, HOST:FOLDER, rsync+ssh://[USER@]HOST[:PORT]/FOLDER, s3://BUCKET/PREFIX?endpoint=URL, oci://HOST/NAME; "
+    "to read, http(s)://… too"
+)
 _SSH = ("ssh", "rsync+ssh")
 # As rsync(1) and scp(1): a colon before the first slash.
 _SCP = re.compile(r"(?P<host>(?:[^/:@\s]+@)?(?:\[[0-9a-fA-F:.]+\]|[^/:@\s]+)):(?P<folder>[^\s].*)")
@@ -39,7 +42,7 @@ def open_place(to: str) -> Place:
 
         return RegistryPlace(to)
     if "://" in to or not to:
-        raise CentralitaError(f"cannot publish to {to!r}", hint=HINT)
+        raise CentralitaError(f"{to!r} is no place for a depot", hint=HINT)
     if (match := _SCP.fullmatch(to)) and not Path(to).exists():
         return _over_ssh(to, f"//{match['host']}", match["folder"])
     return FolderPlace(Path(to))
