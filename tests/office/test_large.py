@@ -12,12 +12,25 @@ from hypothesis import HealthCheck, given, settings
 
 from centralita.clone.render import render
 from centralita.spec.tenant import Network, load_tenant
-from tests.office.conftest import opened
+from tests.office.company import until
+from tests.office.conftest import Office, opened
 from tests.unit.asterisk_config import Section, parse, unescape_quoted
 from tests.unit.test_clone_quoting import IDENTITY, hostile_text, only, rendered, tenant_with
 from tests.unit.test_spec_office import big
 
 pytestmark = [pytest.mark.calls]
+
+TASKPROCESSORS = "core show taskprocessors"
+BURST = r"taskprocessor\.c: Taskprocessor 'stasis/m:devicestate:all-[0-9a-f]+' queue reached 500 scheduled tasks"
+"""Asterisk tells the state of each device when it starts, faster than its own two listeners read, and warns if 500
+wait, whatever is configured (no option changes it; its makers know it as issues 1961 and 1972). So it may stand in the
+log, if all was read in the end."""
+
+
+def all_states_read(office: Office) -> bool:
+    """Whether both listeners have read the states of 500 devices, and nothing waits for any listener."""
+    queues = re.findall(r"^stasis/m:devicestate:all-\S+ +(\d+) +(\d+) ", office.pbx.cli(TASKPROCESSORS), re.M)
+    return sum(int(done) >= 2 * 500 for done, _waiting in queues) >= 2 and {waiting for _, waiting in queues} == {"0"}
 
 
 @pytest.mark.xdist_group("large")
@@ -33,7 +46,8 @@ def test_an_office_of_500_extensions_loads_without_a_warning(request: pytest.Fix
         made = time.process_time() - started
         bad = [line for line in office.pbx.log.splitlines() if re.search(r"\] (WARNING|ERROR)\[", line)]
         # Its trunk's provider is in no network of the lab.
-        assert [line for line in bad if "192.0.2.1" not in line] == []
+        assert [line for line in bad if "192.0.2.1" not in line and not re.search(BURST, line)] == []
+        until(lambda: all_states_read(office), "all states are read")
         assert len(re.findall(r"^ Endpoint:  1\d\d\d", office.pbx.cli("pjsip show endpoints"), re.M)) == 500
         assert office.pbx.cli("queue show").count(" has ") >= 40
         assert "5059" in office.pbx.cli("dialplan show menus") and "500 voicemail users" in office.pbx.cli(
