@@ -102,7 +102,7 @@ def run(
     help={
         "tier": "lint, unit, image, calls, targets, formats, xen: with commas; if empty all but formats and xen",
         "appliance": "the appliance whose image is tested",
-        "target": "in the tier targets: kvm, container, xen-pv, xen-pvh, xen-hvm, xen-pvgrub, xen-pvh-grub (commas)",
+        "target": "only their rows of the matrix: kvm, container, xen-pv, xen-pvh, xen-hvm, xen-pvgrub, xen-pvh-grub",
         "gate": "run what a publish of the appliance asks for: its targets, and its formats where it declares more",
         "keyword": "pytest's -k",
         "exit_first": "stop at the first failure",

@@ -21,7 +21,7 @@ from centralita.lab.ssh import SshAccess, ssh_access
 from tests.seeded import Seeded
 from tests.targets.conftest import BOOT_S, CONTAINER
 
-pytestmark = [pytest.mark.xdist_group("container"), pytest.mark.proves(CONTAINER)]
+pytestmark = [pytest.mark.row, pytest.mark.xdist_group("container"), pytest.mark.proves(CONTAINER)]
 Record = Callable[[str, object], None]
 
 

@@ -17,7 +17,7 @@ from centralita.lab.xen.lab import XenLab, xen_lab
 from centralita.lab.xen.qemu import GuestDisk
 from tests.disks import overlay
 from tests.repeats import KIND
-from tests.targets.conftest import selected
+from tests.targets.conftest import SECOND, selected
 from tests.xen.conftest import DOWN_S, boot_s, takes_a_call
 
 pytestmark = [pytest.mark.repeat, pytest.mark.xdist_group("xen")]
@@ -26,8 +26,10 @@ Record = Callable[[str, object], None]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A turn after another on each target; without `--repeat` there are two."""
-    wanted = [target for target in selected(metafunc.config) if target in XEN_TARGETS]
+    """A turn after another on each target, on two hosts side by side; without `--repeat` there are two."""
+    second = pytest.mark.xdist_group("second host")
+    targets = [target for target in selected(metafunc.config) if target in XEN_TARGETS]
+    wanted = [pytest.param(target, marks=second) if target in SECOND else target for target in targets]
     metafunc.parametrize("kind", wanted, scope="module")
     metafunc.parametrize("turn", range(int(metafunc.config.getoption("--repeat")) or 2))
 
