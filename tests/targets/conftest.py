@@ -75,14 +75,15 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the container's tests where it is not asked for, and where nothing else is, all others."""
+    """Leave out the container's tests where it is not asked for, and where nothing else is, all others; and tests of a
+    domain on KVM's machines, which are none.
+    """
     wanted = selected(config)
-    has_domains = any(row not in KVM_ROWS for row in rows(config))
 
     def asked_for(item: pytest.Item) -> bool:
         if TESTS not in item.path.parents and item.get_closest_marker("targets") is None:
             return True
-        if not has_domains and "domain" in getattr(item, "fixturenames", ()):
+        if target_of(item) in KVM_ROWS and "domain" in getattr(item, "fixturenames", ()):
             return False
         return CONTAINER in wanted if target_of(item) == CONTAINER else wanted != (CONTAINER,)
 
@@ -93,15 +94,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test of a guest runs once for each target, one of a domain once for each of Xen's."""
+    """A test of a guest runs once for each target."""
     if "target" in metafunc.fixturenames:
+        # The same list for each test: pytest puts together by a parameter's place in it what has one machine.
         row = [] if metafunc.definition.get_closest_marker("second_boot") else [pytest.mark.row]
         second = pytest.mark.xdist_group("second host")
-        of_domain = "domain" in metafunc.fixturenames
         each = [
-            pytest.param(target, marks=[*row, second] if target in SECOND else row)
-            for target in rows(metafunc.config)
-            if target not in KVM_ROWS or not of_domain
+            pytest.param(target, marks=[*row, second] if target in SECOND else row) for target in rows(metafunc.config)
         ]
         metafunc.parametrize("target", each, scope="session")
 
