@@ -16,6 +16,7 @@ from centralita.clone.provisioning import FOLDER, phone_files, write_phone_files
 from centralita.ground.errors import CentralitaError
 from centralita.spec import routing
 from centralita.spec.numbering import KINDS
+from centralita.spec.problems import choose_from
 from centralita.spec.story import Step, Teller
 from centralita.spec.tenant import Tenant, load_tenant
 
@@ -73,7 +74,12 @@ def show_plan(path: str, svg: str = "") -> None:
         return
     console = Console(record=True, width=140, file=StringIO(), highlight=False)
     console.print(tree)
-    Path(svg).write_text(console.export_svg(title=path), encoding="utf-8")
+    try:
+        Path(svg).write_text(console.export_svg(title=path), encoding="utf-8")
+    except OSError as error:
+        raise CentralitaError(
+            f"{svg} cannot be written: {error.strerror}", hint="name a file in a folder that is there"
+        ) from None
     print(svg)
 
 
@@ -93,6 +99,9 @@ def provision(path: str, to: str = "") -> None:
 
 def explain(path: str, caller: str, number: str, at: str = "") -> None:
     """Print what would happen to a call of an extension or by a trunk, step by step."""
+    if not caller or not number:
+        missing = "--dial" if caller else "--from"
+        raise CentralitaError(f"{missing} is missing", hint=f"invoke tenant.explain {path} --from 101 --dial 102")
     tenant = load_tenant(Path(path))
     try:
         moment = datetime.fromisoformat(at) if at else None
@@ -105,6 +114,8 @@ def explain(path: str, caller: str, number: str, at: str = "") -> None:
         step = teller.from_trunk(caller, number)
     else:
         raise CentralitaError(
-            f"{caller} is neither an extension nor a trunk of {path}", hint="--from 101, or --from and a trunk's name"
+            f"{caller} is neither an extension nor a trunk of {path}",
+            hint="--from "
+            + choose_from(caller, [item.number for item in tenant.extensions] + [item.name for item in tenant.trunks]),
         )
     _console().print(_tree(step))

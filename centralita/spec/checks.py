@@ -13,6 +13,7 @@ from centralita.spec.calendar import dates
 from centralita.spec.desk_phones import desk_phones
 from centralita.spec.dialling import outside
 from centralita.spec.numbering import numbering, reached
+from centralita.spec.rounds import rounds
 from centralita.spec.rules import MIN_SECRET, weak_pin, weak_secret
 from centralita.spec.sounds import sounds
 from centralita.spec.source import Node
@@ -24,7 +25,7 @@ _GENERATED = "or leave it out and one is generated"
 def cross_check(root: Node, folder: Path) -> list[Problem]:
     """Return what is wrong between the fields of a tenant's file, which lies in ``folder``."""
     people = [*_extensions(root), *_pins(root), *_admins(root)]
-    numbers = [*numbering(root), *reached(root), *outside(root)]
+    numbers = [*numbering(root), *reached(root), *rounds(root), *outside(root)]
     return [*people, *numbers, *sounds(root, folder), *_network(root), *desk_phones(root), *_faxes(root), *dates(root)]
 
 
@@ -56,10 +57,16 @@ def _faxes(root: Node) -> list[Problem]:
     if root.get("mail") is not None:
         return []
     fix = "`mail: {host: smtp.example.com, sender: pbx@example.com}`"
-    return [
+    problems = [
         problem(fax, where, "faxes are sent by e-mail, and no server for it is given", fix)
         for where, fax in listed(root, "faxes")
     ]
+    for where, extension in listed(root, "extensions"):
+        box = extension.get("voicemail")
+        if box is not None and box.get("email") is not None and (found := box.get("delete")) and found.value is True:
+            message = "messages would be deleted unsent: no server for e-mail is given"
+            problems.append(problem(found, f"{where}.voicemail.delete", message, fix))
+    return problems
 
 
 def _secrets(extension: Node, where: str, number: str, secrets: dict[str, Node]) -> list[Problem]:

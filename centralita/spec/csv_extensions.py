@@ -129,6 +129,10 @@ def _extension(cells: dict[str, str], file: str, line: int) -> Node:
             box = children.get(where[0])
             inner = dict(box.value) if box is not None and isinstance(box.value, dict) else {}
             children[where[0]] = Node({**inner, where[1]: node}, file, line)
-        elif column != "voicemail" or node.value is not True or "voicemail" not in children:
+        elif column != "voicemail":
             children[where[0]] = node
+    # A cell that says whether there is a mailbox counts more than what the box would have.
+    switch = _switch(cells.get("voicemail", ""), file, line)
+    if (switch.value and (switch.value is not True or "voicemail" not in children)) or switch.value is False:
+        children["voicemail"] = switch
     return Node(children, file, line)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from centralita.ground.errors import Problem
 from centralita.spec import patterns
-from centralita.spec.countries import COUNTRY_CODES, INTERNATIONAL
+from centralita.spec.countries import COUNTRY_CODES, INTERNATIONAL, forms
 from centralita.spec.numbering import owners
 from centralita.spec.patterns import Pattern
 from centralita.spec.problems import choose_from
@@ -133,15 +133,27 @@ def _dids(root: Node) -> list[Problem]:
     for where, item in listed(root, "extensions"):
         numbers += [(f"{where}.dids[{i}]", node, text, "") for i, node, text in texts(item, "dids")]
     internal = {number for number, *_rest in owners(root)}
-    # A trunk that compares last digits only cannot tell two numbers apart that end alike.
-    sizes = [int(size) for _where, trunk in listed(root, "trunks") if (size := word(trunk, "did_digits")).isdigit()]
-    known_by = min((size for size in sizes if size), default=0)
+    country = word(root, "country", "us")
+    sizes: dict[str, set[int]] = {"": set()}
+    for _where, item in listed(root, "trunks"):
+        if (size := word(item, "did_digits")).isdigit() and size != "0":
+            sizes[""].add(int(size))
+            sizes[word(item, "name")] = {int(size)}
     for place, node, text, trunk in numbers:
-        bare = text.lstrip("+")[-known_by:]
-        if (bare, trunk) in first:
-            message = f"{text} is used twice, here and in line {first[bare, trunk].line}"
+        bare = text.lstrip("+")
+        # A trunk that compares last digits only cannot tell two numbers apart that end alike.
+        ends = {bare[-size:] for size in sizes.get(trunk, ()) if size < len(bare)}
+        known = {bare, *forms(text, country), *ends}
+        if (same := next((first[form, trunk] for form in sorted(known) if (form, trunk) in first), None)) is not None:
+            alike = "is used twice" if ends.isdisjoint({form for form, one in first if one == trunk}) else "ends alike"
+            message = f"{text} is used twice, here and in line {same.line}"
+            if alike == "ends alike" and same.text() != text:
+                message = (
+                    f"{text} ends like the number in line {same.line}, and a trunk's did_digits compares ends only"
+                )
             problems.append(problem(node, place, message, "one destination a number"))
-        first.setdefault((bare, trunk), node)
+        for form in known:
+            first.setdefault((form, trunk), node)
         if bare in internal:
             problems.append(problem(node, place, f"{text} is an internal number too", "write it with its area code"))
         if not has_trunk:
@@ -170,7 +182,7 @@ def _rules(root: Node) -> list[Problem]:
                 problems.append(problem(node, f"{where}.strip", f"strip {strip} leaves nothing of {pattern.text}", fix))
                 continue
             if service == "emergency":
-                problems += _emergency(node, place, pattern)
+                problems += _emergency(node, place, pattern, pattern.rewritten(strip, prepend), country)
             elif service != "international" and reaches_abroad(pattern.rewritten(strip, prepend), country, also):
                 fix = "write the digits out (e.g. [2-9]XXXXXXX), or `class: international`"
                 message = f"{pattern.text} can reach international numbers, but the rule's class is {service}"
@@ -184,10 +196,13 @@ def _rules(root: Node) -> list[Problem]:
     return problems
 
 
-def _emergency(node: Node, place: str, pattern: Pattern) -> list[Problem]:
+def _emergency(node: Node, place: str, pattern: Pattern, sent: Pattern, country: str) -> list[Problem]:
     if pattern.open_ended or any(len(allowed) > 1 for allowed in pattern.places) or len(pattern.places) > 6:
         message = f"{pattern.text} is no emergency number, and every phone could dial it"
         return [problem(node, place, message, "the number itself, e.g. 112")]
+    if len(sent.places) > 3 and reaches_abroad(sent, country):
+        message = f"{pattern.text} is sent as a number abroad, and every phone could dial it"
+        return [problem(node, place, message, "send the number itself, e.g. 112")]
     return []
 
 

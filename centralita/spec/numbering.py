@@ -1,4 +1,4 @@
-"""Checks of a tenant's numbers and destinations: each number once, each destination there, no endless round."""
+"""Checks of a tenant's numbers and destinations: each number once, each destination there."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterator
 
 from centralita.ground.errors import Problem
-from centralita.spec.countries import forms
+from centralita.spec.countries import emergency_numbers
 from centralita.spec.problems import choose_from
+from centralita.spec.rules import MOST_PLACES
 from centralita.spec.source import Node
 from centralita.spec.tree import destinations, listed, problem, text_at, texts, word
-from centralita.spec.words import Destination, destination
 
 #: Lists of things that have a number, and the kind by which destinations name them.
 KINDS = {
@@ -38,21 +38,6 @@ CODES = {
 FIXED_CODES = {"*8": "pickup"}
 PICKUP = "**"
 
-#: Numbers for help by country, that every phone may dial (ITU-T E.161.1; national numbering plans).
-EMERGENCY = {
-    "us": ("911",), "us-old": ("911",), "mx": ("911",), "ph": ("911",), "uk": ("999", "112"), "ie": ("999", "112"),
-    "au": ("000", "112"), "nz": ("111",), "jp": ("110", "119"), "cn": ("110", "119", "120"),
-    "br": ("190", "192", "193"),
-    "za": ("112", "10111"), "in": ("112",), "sg": ("995", "999"), "my": ("999",), "th": ("191",), "tw": ("110", "119"),
-    "ch": ("112", "117", "118", "144"), "no": ("110", "112", "113"), "il": ("100", "101", "102"), "ve": ("911",),
-    "cl": ("131", "132", "133"),
-}  # fmt: skip
-
-
-def emergency_numbers(country: str) -> tuple[str, ...]:
-    """Return a country's numbers for help; 112 where the table knows nothing else (all of Europe has it)."""
-    return EMERGENCY.get(country, ("112",))
-
 
 def owners(root: Node) -> Iterator[tuple[str, str, Node, str]]:
     """Iterate over everything that a phone can dial inside: number, what it is, node, field."""
@@ -68,11 +53,8 @@ def owners(root: Node) -> Iterator[tuple[str, str, Node, str]]:
         number = text_at(parking, "number")
         yield (number[1] if number else "700"), "parking", number[0] if number else parking, "parking.number"
         slots = text_at(parking, "slots")
-        low, _dash, high = (slots[1] if slots else "701-720").partition("-")
-        if low.isdigit() and high.isdigit() and 0 <= int(high) - int(low) < 1000 and len(low) == len(high):
-            for value in range(int(low), int(high) + 1):
-                place = slots[0] if slots else parking
-                yield str(value).zfill(len(low)), "a parking place", place, "parking.slots"
+        for value in parking_places(slots[1] if slots else "701-720"):
+            yield value, "a parking place", slots[0] if slots else parking, "parking.slots"
     for where, item in listed(root, "schedules"):
         if found := text_at(item, "night_code"):
             yield found[1], "night mode", found[0], f"{where}.night_code"
@@ -80,6 +62,14 @@ def owners(root: Node) -> Iterator[tuple[str, str, Node, str]]:
     for name in CODES:
         if codes is not None and (found := text_at(codes, name)):
             yield found[1], f"the code {name}", found[0], f"codes.{name}"
+
+
+def parking_places(slots: str) -> list[str]:
+    """Return the numbers of a range such as 701-720; none if it is no range (the model says so)."""
+    low, _dash, high = slots.partition("-")
+    if not (low.isdigit() and high.isdigit() and len(low) == len(high) and 0 <= int(high) - int(low) < MOST_PLACES):
+        return []
+    return [str(value).zfill(len(low)) for value in range(int(low), int(high) + 1)]
 
 
 def lamps(root: Node) -> set[str]:
@@ -111,7 +101,7 @@ def numbering(root: Node) -> list[Problem]:
         if number in first:
             what, other = first[number]
             where = f"line {other.line}" + (f" of {other.file}" if other.file != node.file else "")
-            same = "here and" if what == kind else f"by this {kind} and the {what}"
+            same = "here and" if what == kind else f"by {_article(kind)} here, and by {_article(what)}"
             message = f"{number} is used twice, {same} in {where}"
             used = {owned for owned, *_rest in owners(root)}
             problems.append(problem(node, field, message, f"another number, e.g. {_free(number, used)}"))
@@ -119,6 +109,13 @@ def numbering(root: Node) -> list[Problem]:
             first[number] = (kind, node)
     problems += _login_codes(root, first)
     return problems
+
+
+def _article(what: str) -> str:
+    """Return "a queue", "an extension"; what has its article, or needs none, as it is."""
+    if what.startswith(("a ", "an ", "the ")) or what in ("parking", "voicemail", "night mode"):
+        return what
+    return f"{'an' if what[0] in 'aeiou' else 'a'} {what}"
 
 
 def _emergencies(root: Node) -> Iterator[str]:
@@ -132,14 +129,18 @@ def _login_codes(root: Node, first: dict[str, tuple[str, Node]]) -> list[Problem
     """A code with a queue's number behind it must be no other code."""
     codes = root.get("codes")
     problems = []
-    queues = [number for _where, queue in listed(root, "queues") if (number := word(queue, "number"))]
+    queues = [found for _where, queue in listed(root, "queues") if (found := text_at(queue, "number"))]
+    taken: dict[str, str] = {}
     for name in ("queue_login", "queue_logout"):
-        code = word(codes, name) if codes is not None else ""
-        for number in queues:
-            together = (code or CODES[name]) + number
+        given = text_at(codes, name) if codes is not None else None
+        for node, number in queues:
+            together = (given[1] if given else CODES[name]) + number
             if together in first:
                 message = f"{together} logs into or out of queue {number} too"
                 problems.append(problem(first[together][1], f"codes.{name}", message, "another code"))
+            elif taken.setdefault(together, number) != number or together.startswith(PICKUP):
+                message = f"{together} means two things, one of them queue {number}"
+                problems.append(problem(given[0] if given else node, f"codes.{name}", message, "another code"))
     return problems
 
 
@@ -167,7 +168,7 @@ def _known(root: Node) -> dict[str, list[str]]:
 
 
 def reached(root: Node) -> list[Problem]:
-    """Return the destinations and members that are not there, and rounds that a silent caller never leaves."""
+    """Return the destinations and members that are not there."""
     problems: list[Problem] = []
     known = _known(root)
     sets = {kind: frozenset(values) for kind, values in known.items()}
@@ -193,7 +194,26 @@ def reached(root: Node) -> list[Problem]:
                     problems.append(problem(node, place, f"there is no extension {number}", fix))
                 elif not number.isdigit() and not re.fullmatch(r"external:\S+", text):
                     problems.append(problem(node, place, f"{text} cannot be a member", "extension:101 or external:…"))
-    return problems + _penalties(root) + _rounds(root)
+    return problems + _not_rung(root) + _penalties(root)
+
+
+def _not_rung(root: Node) -> list[Problem]:
+    """Find what no phone rings at in follow-me, and what nobody can dial in a menu."""
+    problems = []
+    for where, extension in listed(root, "extensions"):
+        follow = extension.get("follow_me")
+        for index, node, text in texts(follow, "numbers") if follow is not None else ():
+            place = f"{where}.follow_me.numbers[{index}]"
+            if not re.fullmatch(r"(extension|external):\S+", text):
+                problems.append(problem(node, place, f"{text} cannot be rung", "extension:101 or external:…"))
+            elif text == f"extension:{word(extension, 'number')}":
+                problems.append(problem(node, place, f"{text} is the extension itself", "another phone"))
+    for where, menu in listed(root, "menus"):
+        for index, node, text in texts(menu, "also"):
+            if not re.match(r"[a-z]+:", text) or text.startswith("schedule:"):
+                message = f"{text} has no number that a caller could dial"
+                problems.append(problem(node, f"{where}.also[{index}]", message, "a destination with one: queue:700"))
+    return problems
 
 
 def _penalties(root: Node) -> list[Problem]:
@@ -208,72 +228,3 @@ def _penalties(root: Node) -> list[Problem]:
                 fix = choose_from(number, sorted(agents)) if agents else "name it among agents"
                 problems.append(problem(node, f"{where}.penalties.{number}", f"{number} is no agent of it", fix))
     return problems
-
-
-def _rounds(root: Node) -> list[Problem]:
-    """Find rounds of steps that follow each other without anybody doing anything."""
-    steps: dict[str, list[str]] = {}
-    places: dict[str, tuple[Node, str]] = {}
-
-    def follow(start: str, parent: Node | None, fields: tuple[str, ...], where: str) -> None:
-        for field in fields:
-            found = text_at(parent, field) if parent is not None else None
-            if found is None:
-                continue
-            try:
-                target = destination(found[1])
-            except ValueError:
-                continue
-            steps.setdefault(start, []).append(_own(target, dids))
-            places.setdefault(start, (found[0], f"{where}.{field}"))
-
-    country = word(root, "country", "us")
-    dids = {
-        form: word(item, "destination")
-        for _where, item in listed(root, "inbound")
-        for form in forms(word(item, "number"), country)
-    }
-    for where, item in listed(root, "extensions"):
-        number = word(item, "number")
-        for _index, _node, text in texts(item, "dids"):
-            dids |= {form: f"extension:{number}" for form in forms(text, country)}
-        forward = item.get("forward")
-        always = forward is not None and forward.get("always") is not None
-        follow(f"extension:{number}", forward, ("always",) if always else ("no_answer",), f"{where}.forward")
-    for key in ("groups", "queues", "menus"):
-        for where, item in listed(root, key):
-            follow(f"{KINDS[key]}:{word(item, 'number')}", item, ("fallback",), where)
-    for where, item in listed(root, "schedules"):
-        follow(f"schedule:{word(item, 'name')}", item, ("open", "closed", "holiday"), where)
-    problems, told = [], set()
-    for start in steps:
-        path = _round_from(start, steps)
-        if path and frozenset(path) not in told:
-            told.add(frozenset(path))
-            node, field = places[start]
-            shown = " → ".join((*path, path[0]))
-            message = f"a call that nobody takes goes round for ever: {shown}"
-            problems.append(problem(node, field, message, "end one of them with voicemail:… or hangup"))
-    return problems
-
-
-def _own(target: Destination, dids: dict[str, str]) -> str:
-    """Return where a destination leads; one's own public number leads inside again."""
-    if target.kind == "external":
-        return dids.get(target.value.lstrip("+"), str(target))
-    return str(target)
-
-
-def _round_from(start: str, steps: dict[str, list[str]]) -> tuple[str, ...]:
-    """Return a round that leads from ``start`` back to it, or nothing."""
-    todo: list[tuple[str, ...]] = [(start,)]
-    seen: set[str] = set()
-    while todo:
-        path = todo.pop()
-        for step in steps.get(path[-1], ()):
-            if step == start:
-                return path
-            if step not in seen:
-                seen.add(step)
-                todo.append((*path, step))
-    return ()

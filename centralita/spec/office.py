@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from centralita.spec.rules import person_name
+from centralita.spec.rules import person_name, range_of_numbers
 from centralita.spec.types import AsWritten, Line, Model, matching
 from centralita.spec.words import (
     Code,
@@ -48,6 +48,9 @@ Date = Annotated[
         "a date",
         'one day as "2026-12-25", each year\'s as "12-25"',
     ),
+]
+Slots = Annotated[
+    str, matching(r"[0-9]{1,9}-[0-9]{1,9}", "a range of numbers", "e.g. 701-720"), AfterValidator(range_of_numbers)
 ]
 SIZES = Annotated[int, Field(ge=2, le=500)]
 
@@ -146,7 +149,7 @@ class Parking(Model):
     """Where calls are parked."""
 
     number: Number = Field("700", description="A call is transferred here.", examples=["700"])
-    slots: Annotated[str, matching(r"[0-9]{1,9}-[0-9]{1,9}", "a range of numbers", "e.g. 701-720")] = "701-720"
+    slots: Slots = "701-720"
     seconds: int = Field(120, ge=10, le=3600, description="Then it comes back to who parked it.")
 
 

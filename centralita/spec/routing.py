@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from centralita.spec.countries import forms
-from centralita.spec.numbering import KINDS, emergency_numbers
+from centralita.spec.countries import ALSO_EMERGENCY, caller_forms, emergency_numbers, forms
+from centralita.spec.numbering import KINDS, parking_places
 from centralita.spec.patterns import Pattern, parse
 from centralita.spec.tenant import Extension, Tenant
 from centralita.spec.trunks import OutboundRule
@@ -23,14 +23,31 @@ class Way:
 
 
 def rules(tenant: Tenant) -> tuple[OutboundRule, ...]:
-    """Return the rules for calls outside; where none is for emergencies, the country's own numbers get one."""
-    if not tenant.outbound or any(rule.service == "emergency" for rule in tenant.outbound):
+    """Return the rules for calls outside; the country's numbers for help that no rule names get one of their own."""
+    if not tenant.outbound:
+        return ()
+    named = [rule for rule in tenant.outbound if rule.service == "emergency"]
+    known = {text for rule in named for text in rule.patterns}
+    numbers = [number for number in emergency_numbers(tenant.country) if number not in known]
+    older = ALSO_EMERGENCY.get(tenant.country, ())
+    numbers += [number for number in older if number not in known | inside(tenant)]
+    if not numbers:
         return tenant.outbound
-    trunks = tuple(dict.fromkeys(name for rule in tenant.outbound for name in rule.trunks))
+    trunks = tuple(dict.fromkeys(name for rule in named or tenant.outbound for name in rule.trunks))
     taken = {rule.name for rule in tenant.outbound}
-    name = next(name for name in ("emergency", "emergency-numbers", "emergency-calls") if name not in taken)
-    made = {"name": name, "class": "emergency", "patterns": emergency_numbers(tenant.country), "trunks": trunks[:8]}
+    name = next(name for name in ("emergency", *(f"emergency-{n}" for n in range(2, 999))) if name not in taken)
+    made = {"name": name, "class": "emergency", "patterns": tuple(numbers), "trunks": trunks[:8]}
     return (OutboundRule.model_validate(made), *tenant.outbound)
+
+
+def inside(tenant: Tenant) -> set[str]:
+    """Return the numbers that something inside has."""
+    found = {item.number for key in KINDS for item in getattr(tenant, key)}
+    if tenant.voicemail.number:
+        found.add(tenant.voicemail.number)
+    if tenant.parking:
+        found |= {tenant.parking.number, *parking_places(tenant.parking.slots)}
+    return found
 
 
 def service_of(tenant: Tenant, extension: Extension) -> str:
@@ -84,14 +101,14 @@ def dids(tenant: Tenant) -> list[Did]:
         name: {trunk.did_digits for trunk in tenant.trunks if trunk.did_digits and name in (None, trunk.name)}
         for name in (None, *(trunk.name for trunk in tenant.trunks))
     }
-    inside = {item.number for key in KINDS for item in getattr(tenant, key)}
+    numbers = {item.number for key in KINDS for item in getattr(tenant, key)}
     taken = {(text.lstrip("+"), trunk) for text, _target, _name, trunk in found}
     made = []
     for text, target, name, trunk in found:
         number = text.lstrip("+")
         # In what form a provider sends it is its own affair; other countries' numbers have one.
         ends = [number[-size:] for size in sorted(sizes.get(trunk, ())) if size < len(number)]
-        ends += [form for form in forms(text, tenant.country) if form != number and form not in inside]
+        ends += [form for form in forms(text, tenant.country) if form != number and form not in numbers]
         short = tuple(end for end in dict.fromkeys(ends) if (end, trunk) not in taken)
         taken |= {(end, trunk) for end in short}
         made.append(Did(number, target, name, trunk, short))
@@ -103,7 +120,7 @@ def blacklist(tenant: Tenant) -> tuple[str, ...]:
     found: list[str] = []
     for text in tenant.blacklist:
         if text != "anonymous":
-            found += forms(text, tenant.country) if text.lstrip("+").isdigit() else [text.lstrip("+")]
+            found += caller_forms(text, tenant.country)
     return tuple(dict.fromkeys(found))
 
 

@@ -21,6 +21,8 @@ COUNTRIES = (
 )  # fmt: skip
 
 MIN_SECRET = 8
+#: In a range of numbers, as for parked calls.
+MOST_PLACES = 1000
 _COMMON_SECRETS = frozenset((
     "password", "passw0rd", "secret", "changeme", "asterisk", "centralita", "letmein", "welcome", "qwerty", "qwertyui",
     "qwertyuiop", "abcdefgh", "iloveyou", "administrator", "admin", "default", "test", "testtest", "extension",
@@ -39,6 +41,16 @@ _KEY_TYPES = {
     "sk-ecdsa-sha2-nistp256@openssh.com": 3,
     "ssh-rsa": 2,
 }
+
+
+def range_of_numbers(value: str) -> str:
+    """Refuse a range of numbers that is empty, is of two lengths, or holds more than anybody parks."""
+    low, _dash, high = value.partition("-")
+    if len(low) != len(high) or int(low) > int(high):
+        raise Complaint(f"{value} is no range of numbers", "the smaller first, and both as long, e.g. 701-720")
+    if int(high) - int(low) >= MOST_PLACES:
+        raise Complaint(f"{value} are more than {MOST_PLACES} numbers", "fewer, e.g. 701-720")
+    return value
 
 
 def ssh_public_key(value: str) -> str:

@@ -7,12 +7,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from centralita.spec import calendar, routing
-from centralita.spec.numbering import KINDS, PICKUP
+from centralita.spec.numbering import KINDS, PICKUP, parking_places
 from centralita.spec.office import Menu, Queue, Schedule
 from centralita.spec.patterns import parse
 from centralita.spec.tenant import Extension, Tenant
 from centralita.spec.trunks import OutboundRule
 from centralita.spec.words import Destination, destination
+
+#: From how many destinations on a story tells each once.
+LONG = 200
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,11 @@ class Teller:
         for key, kind in KINDS.items():
             for item in getattr(tenant, key):
                 self._inside[item.number] = Destination(kind, item.number)
+        # Numbers that name no trunk come first, then each trunk's, as the dial plan includes them.
+        order = [None, *(trunk.name for trunk in tenant.trunks)]
+        self._dids = sorted(routing.dids(tenant), key=lambda did: order.index(did.trunk))
+        self._told: set[str] = set()
+        self._count = 0
 
     def from_extension(self, number: str, dialled: str) -> Step:
         """Tell what a call of an extension to a number does. Raises KeyError where there is no such extension."""
@@ -51,11 +59,13 @@ class Teller:
         text = f"trunk {trunk} brings a call to {called}"
         if not re.fullmatch(r"[0-9]+", digits):
             return Step(text, (Step("refused: it is not made of digits (404)"),))
-        forms = {digits, digits[-found.did_digits :] if found.did_digits else digits}
-        for did in routing.dids(self.tenant):
-            if forms & {did.number, *did.short} and did.trunk in (None, trunk):
-                name = f", shown as {did.name}" if did.name else ""
-                return Step(text, (Step(f"it is our number {did.number}{name}", (self.follow(did.target),)),))
+        forms = dict.fromkeys((digits, digits[-found.did_digits :] if found.did_digits else digits))
+        # As the dial plan looks: the whole number before its end, the trunk's own numbers before those of all.
+        for form, one in ((form, one) for form in forms for one in (trunk, None)):
+            for did in self._dids:
+                if form in (did.number, *did.short) and did.trunk == one:
+                    name = f", shown as {did.name}" if did.name else ""
+                    return Step(text, (Step(f"it is our number {did.number}{name}", (self.follow(did.target),)),))
         return Step(text, (Step(f"refused and logged: {digits} is none of our numbers (404)"),))
 
     def _dialled(self, extension: Extension, service: str, dialled: str) -> list[Step]:
@@ -69,9 +79,7 @@ class Teller:
             return [code]
         if dialled in self._inside:
             return [self.follow(self._inside[dialled])]
-        if (
-            did := next((did for did in routing.dids(tenant) if dialled in (did.number, *did.short)), None)
-        ) is not None:
+        if (did := next((did for did in self._dids if dialled in (did.number, *did.short)), None)) is not None:
             return [Step("our own public number: the call stays inside", (self.follow(did.target),))]
         for text in tenant.refused:
             if parse(text).matches(dialled):
@@ -109,22 +117,19 @@ class Teller:
                 told[codes.queue_logout + queue.number] = f"logs out of queue {queue.number}"
         if parking := tenant.parking:
             told[parking.number] = "parks a call that is transferred here"
-            low, _dash, high = parking.slots.partition("-")
-            if dialled.isdigit() and len(dialled) == len(low) and low <= dialled <= high:
+            if dialled in parking_places(parking.slots):
                 return Step("fetches the call that is parked here")
         if dialled.startswith(PICKUP) and dialled[2:] in self._extensions:
             return Step(f"picks up the call that rings at extension {dialled[2:]}")
         return Step(told[dialled]) if dialled in told else None
 
-    def _out(self, rule: OutboundRule, dialled: str, extension: Extension | None) -> Step:
+    def _out(self, rule: OutboundRule, dialled: str, extension: Extension | None, seen: tuple[str, ...] = ()) -> Step:
         sent = rule.prepend + dialled[rule.strip :]
         trunks = {trunk.name: trunk for trunk in self.tenant.trunks}
-        own = sent.lstrip("+")
-        sizes = [trunk.did_digits for trunk in trunks.values() if trunk.did_digits]
-        forms = {own, *(own[-size:] for size in sizes if size < len(own) <= size + 2)}
-        for did in routing.dids(self.tenant):
-            if forms & {did.number, *did.short}:
-                return Step(f"{sent} is our own public number: the call stays inside", (self.follow(did.target),))
+        for did in self._dids if rule.service != "emergency" else ():
+            if sent.lstrip("+") in (did.number, *did.short):
+                text = f"{sent} is our own public number: the call stays inside"
+                return Step(text, (self.follow(did.target, seen),))
         steps = []
         for index, name in enumerate(rule.trunks):
             shown = rule.caller_id or (extension.caller_id if extension else None) or trunks[name].caller_id
@@ -139,6 +144,13 @@ class Teller:
             target = destination(target)
         if str(target) in seen:
             return Step(f"{target} again")
+        if not seen:
+            self._told, self._count = set(), 0
+        # Ways that part and meet again would be told over and over: in a long story, what was told is not told again.
+        self._count += 1
+        if self._count > LONG and str(target) in self._told:
+            return Step(f"{target}, as above")
+        self._told.add(str(target))
         seen = (*seen, str(target))
         tell = getattr(self, f"_at_{target.kind}", None)
         step: Step = tell(target.value, seen) if tell else Step(str(target))
@@ -191,7 +203,7 @@ class Teller:
         also = [*(["any extension"] if menu.direct_dial else []), *menu.also]
         if also:
             steps.append(Step(f"callers may dial {', '.join(also)}"))
-        times = f"after {menu.repeats + 1} times without a key"
+        times = f"after {menu.repeats + 1} times without a key" if menu.repeats else "without a key"
         steps.append(Step(times, (self.follow(menu.fallback, seen),)))
         return Step(f"menu {number} ({menu.name})", tuple(steps))
 
@@ -211,9 +223,9 @@ class Teller:
     def _at_voicemail(self, number: str, _seen: tuple[str, ...]) -> Step:
         return Step(f"voicemail of {number}" if number else "voicemail, which asks for mailbox and PIN")
 
-    def _at_external(self, number: str, _seen: tuple[str, ...]) -> Step:
+    def _at_external(self, number: str, seen: tuple[str, ...]) -> Step:
         rule = routing.way_outside(self.tenant, number)
-        return self._out(rule, number, None) if rule else Step(f"no rule dials {number}")
+        return self._out(rule, number, None, seen) if rule else Step(f"no rule dials {number}")
 
     def _at_schedule(self, name: str, seen: tuple[str, ...]) -> Step:
         schedule: Schedule = next(item for item in self.tenant.schedules if item.name == name)

@@ -26,7 +26,7 @@ def clinic(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 def test_the_second_trunk_takes_over_encrypted(clinic: Company) -> None:
     call = clinic.phone("302").call("0043123456", tone_hz=745)
-    until(lambda: "backup took +43123456 as +4969555302" in clinic.taken(), "the other trunk", 40)
+    until(lambda: "backup took +43123456 as +4969555302" in clinic.taken(), "the other trunk", 90)
     call.wait_answered()
     call.wait_heard(1)
     channels = clinic.world.cli("core show channels concise")

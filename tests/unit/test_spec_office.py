@@ -112,7 +112,7 @@ WRONG = [
             "inbound": "[{number: '911000100', destination: 'extension:103'}]",
         },
         "extensions[2].forward.always",
-        "extension:103 → extension:103",
+        "extension:103 → the public number 911000100 → extension:103",
     ),
     (
         {"extensions": people("{number: 103, name: E, devices: [{name: aa}, {name: aa}]}")},
