@@ -25,6 +25,8 @@ def lab(prepared: Prepared) -> Iterator[XenLab]:
     """A Xen host with libvirt's daemon."""
     folder = prepared.workdir / "libvirt"
     with xen_lab(prepared, ["xen-pv", "xen-pvh"], folder, dom0=made_dom0(DOM0_LIBVIRT)) as ready:
+        # Its package leaves this folder to systemd-tmpfiles.
+        ready.host.dom0.run(["mkdir", "-p", "/var/log/libvirt"])
         ready.host.dom0.run(["libvirtd", "-d", "-p", "/run/libvirtd.pid"])
         yield ready
 
