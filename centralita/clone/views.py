@@ -165,7 +165,6 @@ def context_of(tenant: Tenant, identity: Identity) -> dict[str, Any]:
         "dids": routing.dids(tenant),
         "blacklist": routing.blacklist(tenant),
         "no_anonymous": "anonymous" in tenant.blacklist,
-        "did_digits": sorted({trunk.did_digits for trunk in tenant.trunks if trunk.did_digits}, reverse=True),
         "externals": [
             (number, rule) for number in routing.externals(tenant) if (rule := routing.way_outside(tenant, number))
         ],
