@@ -86,7 +86,6 @@ def _show(guest: Guest, answer: sip.SipAnswer | None = None) -> None:
     if answer is not None:
         rows["first answer"] = f"{answer.status} {answer.reason}, {answer.seconds:.1f} s after power on"
     get_reporter().summary(f"{prepared.tenant.name} is up", rows)
-    get_reporter().info("Ctrl-C powers it down and removes it")
 
 
 def access_rows(prepared: Prepared, network: LabNetwork, ssh: SshAccess) -> dict[str, str]:
@@ -108,6 +107,9 @@ def _stay(guest: Guest) -> None:
     """Wait until the user or the guest itself ends it."""
     reporter = get_reporter()
     try:
+        if guest.machine.running:
+            # Whoever reads it may press it at once.
+            reporter.info("Ctrl-C powers it down and removes it")
         guest.machine.wait_exit(timeout_s=float("inf"))
         reporter.info("the guest has powered itself off")
     except KeyboardInterrupt:

@@ -60,13 +60,14 @@ def run_xen_session(
         rows["Xen and dom0"] = f"{lab.host.console_log} (up after {lab.ready_s:.1f} s)"
         rows["first answer"] = f"{answer.status} {answer.reason}, {answer.seconds:.1f} s after xl create"
         reporter.summary(f"{tenant.name} is up as {target}", rows)
-        reporter.info("Ctrl-C powers it down and removes it")
         _stay(lab, guest)
 
 
 def _stay(lab: XenLab, guest: XenGuest) -> None:
     reporter = get_reporter()
     try:
+        # Whoever reads it may press it at once.
+        reporter.info("Ctrl-C powers it down and removes it")
         guest.machine.wait_end(timeout_s=threading.TIMEOUT_MAX / 2)
         reporter.info("the guest has powered itself off")
     except KeyboardInterrupt:
