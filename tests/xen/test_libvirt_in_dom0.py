@@ -8,6 +8,7 @@ import pytest
 
 from centralita.clone.definitions import xen_xml
 from centralita.clone.xl import XenTarget
+from centralita.ground.errors import CentralitaError
 from centralita.lab.guest import Prepared
 from centralita.lab.xen.dom0 import DOM0_LIBVIRT
 from centralita.lab.xen.dom0 import dom0 as made_dom0
@@ -31,6 +32,8 @@ def lab(prepared: Prepared) -> Iterator[XenLab]:
         yield ready
 
 
+# The day that it starts, this fails as such: then docs/xen.md and this line change.
+@pytest.mark.xfail(reason="libvirt knows no CPU model for the emulated processor: docs/xen.md", raises=CentralitaError)
 @pytest.mark.parametrize("kind", ["xen-pv", "xen-pvh"])
 def test_virsh_starts_it_and_shuts_it_down(lab: XenLab, kind: XenTarget, record_property: Record) -> None:
     config = lab.config(kind)
