@@ -132,7 +132,8 @@ def _extension(cells: dict[str, str], file: str, line: int) -> Node:
         elif column != "voicemail":
             children[where[0]] = node
     # A cell that says whether there is a mailbox counts more than what the box would have.
-    switch = _switch(cells.get("voicemail", ""), file, line)
-    if (switch.value and (switch.value is not True or "voicemail" not in children)) or switch.value is False:
-        children["voicemail"] = switch
+    if said := cells.get("voicemail"):
+        switch = _switch(said, file, line)
+        if switch.value is not True or "voicemail" not in children:
+            children["voicemail"] = switch
     return Node(children, file, line)

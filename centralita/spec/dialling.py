@@ -29,12 +29,29 @@ def _starts_with(places: Sequence[frozenset[str]], code: str) -> bool:
     return len(places) >= len(code) and all(place == {digit} for place, digit in zip(places, code, strict=False))
 
 
-def _parsed(parent: Node, key: str) -> Iterator[tuple[int, Node, Pattern]]:
+def parsed(parent: Node, key: str) -> Iterator[tuple[int, Node, Pattern]]:
+    """Iterate over the patterns of a list that are patterns: index, node, pattern."""
     for index, node, text in texts(parent, key):
         try:
             yield index, node, patterns.parse(text)
         except ValueError:
             continue  # the model says so
+
+
+def strip_of(rule: Node) -> int:
+    """Return how many digits a rule takes away; 0 where that is no number (the model says so)."""
+    text = word(rule, "strip", "0")
+    return int(text) if text.isdigit() and len(text) < 3 else 0
+
+
+def public_numbers(root: Node) -> Iterator[tuple[str, Node, str, str]]:
+    """Iterate over the public numbers: where each stands, its node, the number, its trunk or nothing."""
+    for where, item in listed(root, "inbound"):
+        if found := text_at(item, "number"):
+            yield f"{where}.number", *found, word(item, "trunk")
+    for where, item in listed(root, "extensions"):
+        for index, node, text in texts(item, "dids"):
+            yield f"{where}.dids[{index}]", node, text, ""
 
 
 def outside(root: Node) -> list[Problem]:
@@ -126,12 +143,6 @@ def _dids(root: Node) -> list[Problem]:
     problems = []
     first: dict[tuple[str, str], Node] = {}
     has_trunk = bool(list(listed(root, "trunks")))
-    numbers: list[tuple[str, Node, str, str]] = []
-    for where, item in listed(root, "inbound"):
-        if found := text_at(item, "number"):
-            numbers.append((f"{where}.number", *found, word(item, "trunk")))
-    for where, item in listed(root, "extensions"):
-        numbers += [(f"{where}.dids[{i}]", node, text, "") for i, node, text in texts(item, "dids")]
     internal = {number for number, *_rest in owners(root)}
     country = word(root, "country", "us")
     sizes: dict[str, set[int]] = {"": set()}
@@ -139,15 +150,14 @@ def _dids(root: Node) -> list[Problem]:
         if (size := word(item, "did_digits")).isdigit() and size != "0":
             sizes[""].add(int(size))
             sizes[word(item, "name")] = {int(size)}
-    for place, node, text, trunk in numbers:
+    for place, node, text, trunk in public_numbers(root):
         bare = text.lstrip("+")
         # A trunk that compares last digits only cannot tell two numbers apart that end alike.
         ends = {bare[-size:] for size in sizes.get(trunk, ()) if size < len(bare)}
         known = {bare, *forms(text, country), *ends}
         if (same := next((first[form, trunk] for form in sorted(known) if (form, trunk) in first), None)) is not None:
-            alike = "is used twice" if ends.isdisjoint({form for form, one in first if one == trunk}) else "ends alike"
             message = f"{text} is used twice, here and in line {same.line}"
-            if alike == "ends alike" and same.text() != text:
+            if same.text() != text and any((end, trunk) in first for end in ends):
                 message = (
                     f"{text} ends like the number in line {same.line}, and a trunk's did_digits compares ends only"
                 )
@@ -168,10 +178,9 @@ def _rules(root: Node) -> list[Problem]:
     seen: dict[str, Node] = {}
     inside = list(owners(root))
     for where, rule in listed(root, "outbound"):
-        strip_text = word(rule, "strip", "0")
-        strip = int(strip_text) if strip_text.isdigit() and len(strip_text) < 3 else 0
+        strip = strip_of(rule)
         prepend, service = word(rule, "prepend"), word(rule, "class")
-        for index, node, pattern in _parsed(rule, "patterns"):
+        for index, node, pattern in parsed(rule, "patterns"):
             place = f"{where}.patterns[{index}]"
             if pattern.text in seen:
                 message = f"{pattern.text} is here and in line {seen[pattern.text].line}"
@@ -208,8 +217,8 @@ def _emergency(node: Node, place: str, pattern: Pattern, sent: Pattern, country:
 
 def _externals(root: Node) -> list[Problem]:
     """Destinations outside need a rule that dials them."""
-    rules = [pattern for _where, rule in listed(root, "outbound") for _i, _n, pattern in _parsed(rule, "patterns")]
-    refused = [pattern for _i, _n, pattern in _parsed(root, "refused")]
+    rules = [pattern for _where, rule in listed(root, "outbound") for _i, _n, pattern in parsed(rule, "patterns")]
+    refused = [pattern for _i, _n, pattern in parsed(root, "refused")]
     members = [
         (f"{where}.members[{index}]", node, text.removeprefix("external:"))
         for where, item in listed(root, "groups")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from centralita.ground.errors import Problem
-from centralita.spec import patterns
 from centralita.spec.countries import forms
+from centralita.spec.dialling import parsed, public_numbers, strip_of
 from centralita.spec.numbering import KINDS
 from centralita.spec.source import Node
 from centralita.spec.tree import listed, problem, text_at, texts, word
@@ -33,21 +33,16 @@ class _Own:
     def __init__(self, root: Node) -> None:
         country = word(root, "country", "us")
         self._known: dict[str, str] = {}
-        inbound = [word(item, "number") for _where, item in listed(root, "inbound")]
-        lines = [text for _where, item in listed(root, "extensions") for _i, _node, text in texts(item, "dids")]
-        for number in (*inbound, *lines):
+        for _where, _node, number, _trunk in public_numbers(root):
             self._known |= {form: f"{NUMBER}:{number}" for form in forms(number, country)}
-        self._rules = []
-        for _where, rule in listed(root, "outbound"):
-            strip = word(rule, "strip", "0")
-            for _index, _node, text in texts(rule, "patterns"):
-                try:
-                    pattern = patterns.parse(text)
-                except ValueError:
-                    continue
-                cut = int(strip) if strip.isdigit() and len(strip) < 3 else 0
-                self._rules.append((pattern, cut, word(rule, "prepend")))
-        self._rules.sort(key=lambda rule: rule[0].rank)
+        self._rules = sorted(
+            (
+                (pattern, strip_of(rule), word(rule, "prepend"))
+                for _where, rule in listed(root, "outbound")
+                for _index, _node, pattern in parsed(rule, "patterns")
+            ),
+            key=lambda rule: rule[0].rank,
+        )
 
     def number(self, text: str) -> str | None:
         """Return the step that a destination or member outside is, if it is one's own number."""

@@ -29,8 +29,9 @@ def rules(tenant: Tenant) -> tuple[OutboundRule, ...]:
     named = [rule for rule in tenant.outbound if rule.service == "emergency"]
     known = {text for rule in named for text in rule.patterns}
     numbers = [number for number in emergency_numbers(tenant.country) if number not in known]
-    older = ALSO_EMERGENCY.get(tenant.country, ())
-    numbers += [number for number in older if number not in known | inside(tenant)]
+    if older := ALSO_EMERGENCY.get(tenant.country):
+        taken_numbers = known | inside(tenant)
+        numbers += [number for number in older if number not in taken_numbers]
     if not numbers:
         return tenant.outbound
     trunks = tuple(dict.fromkeys(name for rule in named or tenant.outbound for name in rule.trunks))
@@ -40,9 +41,14 @@ def rules(tenant: Tenant) -> tuple[OutboundRule, ...]:
     return (OutboundRule.model_validate(made), *tenant.outbound)
 
 
+def _kinds(tenant: Tenant) -> set[str]:
+    """Return the numbers of what destinations name."""
+    return {item.number for key in KINDS for item in getattr(tenant, key)}
+
+
 def inside(tenant: Tenant) -> set[str]:
     """Return the numbers that something inside has."""
-    found = {item.number for key in KINDS for item in getattr(tenant, key)}
+    found = _kinds(tenant)
     if tenant.voicemail.number:
         found.add(tenant.voicemail.number)
     if tenant.parking:
@@ -101,7 +107,7 @@ def dids(tenant: Tenant) -> list[Did]:
         name: {trunk.did_digits for trunk in tenant.trunks if trunk.did_digits and name in (None, trunk.name)}
         for name in (None, *(trunk.name for trunk in tenant.trunks))
     }
-    numbers = {item.number for key in KINDS for item in getattr(tenant, key)}
+    numbers = _kinds(tenant)
     taken = {(text.lstrip("+"), trunk) for text, _target, _name, trunk in found}
     made = []
     for text, target, name, trunk in found:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import product
 
 from centralita.spec import calendar, routing
 from centralita.spec.numbering import KINDS, PICKUP, parking_places
@@ -61,11 +62,10 @@ class Teller:
             return Step(text, (Step("refused: it is not made of digits (404)"),))
         forms = dict.fromkeys((digits, digits[-found.did_digits :] if found.did_digits else digits))
         # As the dial plan looks: the whole number before its end, the trunk's own numbers before those of all.
-        for form, one in ((form, one) for form in forms for one in (trunk, None)):
-            for did in self._dids:
-                if form in (did.number, *did.short) and did.trunk == one:
-                    name = f", shown as {did.name}" if did.name else ""
-                    return Step(text, (Step(f"it is our number {did.number}{name}", (self.follow(did.target),)),))
+        for form, one in product(forms, (trunk, None)):
+            if did := self._public(form, (one,)):
+                name = f", shown as {did.name}" if did.name else ""
+                return Step(text, (Step(f"it is our number {did.number}{name}", (self.follow(did.target),)),))
         return Step(text, (Step(f"refused and logged: {digits} is none of our numbers (404)"),))
 
     def _dialled(self, extension: Extension, service: str, dialled: str) -> list[Step]:
@@ -79,7 +79,7 @@ class Teller:
             return [code]
         if dialled in self._inside:
             return [self.follow(self._inside[dialled])]
-        if (did := next((did for did in self._dids if dialled in (did.number, *did.short)), None)) is not None:
+        if (did := self._public(dialled)) is not None:
             return [Step("our own public number: the call stays inside", (self.follow(did.target),))]
         for text in tenant.refused:
             if parse(text).matches(dialled):
@@ -126,10 +126,8 @@ class Teller:
     def _out(self, rule: OutboundRule, dialled: str, extension: Extension | None, seen: tuple[str, ...] = ()) -> Step:
         sent = rule.prepend + dialled[rule.strip :]
         trunks = {trunk.name: trunk for trunk in self.tenant.trunks}
-        for did in self._dids if rule.service != "emergency" else ():
-            if sent.lstrip("+") in (did.number, *did.short):
-                text = f"{sent} is our own public number: the call stays inside"
-                return Step(text, (self.follow(did.target, seen),))
+        if rule.service != "emergency" and (did := self._public(sent.lstrip("+"))):
+            return Step(f"{sent} is our own public number: the call stays inside", (self.follow(did.target, seen),))
         steps = []
         for index, name in enumerate(rule.trunks):
             shown = rule.caller_id or (extension.caller_id if extension else None) or trunks[name].caller_id
@@ -137,6 +135,13 @@ class Teller:
             first = "over" if index == 0 else "if that trunk does not take it, over"
             steps.append(Step(f"{first} trunk {name}: dials {sent}{caller}"))
         return Step(f"goes outside as {sent}", tuple(steps))
+
+    def _public(self, number: str, trunks: tuple[str | None, ...] | None = None) -> routing.Did | None:
+        """Return the public number that has this form; with ``trunks``, among those of these (None: of all trunks)."""
+        for did in self._dids:
+            if number in (did.number, *did.short) and (trunks is None or did.trunk in trunks):
+                return did
+        return None
 
     def follow(self, target: Destination | str, seen: tuple[str, ...] = ()) -> Step:
         """Tell what happens at a destination."""

@@ -13,6 +13,7 @@ from centralita.spec.countries import ALSO_EMERGENCY, EMERGENCY, caller_forms
 from centralita.spec.rules import COUNTRIES
 from centralita.spec.story import Step, Teller
 from centralita.spec.tenant import Tenant, load_tenant
+from tests.unit.tenant_files import texts, written
 
 pytestmark = pytest.mark.unit
 
@@ -30,14 +31,8 @@ BASE = {
 }
 
 
-def written(folder: Path, changes: dict[str, str]) -> Path:
-    path = folder / "acme.yaml"
-    path.write_text("".join(f"{key}: {value}\n" for key, value in (BASE | changes).items() if value), encoding="utf-8")
-    return path
-
-
 def tenant(folder: Path, **changes: str) -> Tenant:
-    return load_tenant(written(folder, changes))
+    return load_tenant(written(folder / "acme.yaml", BASE | changes))
 
 
 def messages(folder: Path, **changes: str) -> list[str]:
@@ -47,7 +42,7 @@ def messages(folder: Path, **changes: str) -> list[str]:
 
 
 def told(step: Step) -> str:
-    return "\n".join((step.text, *(told(then) for then in step.then)))
+    return "\n".join(texts(step))
 
 
 def lines(first: str, second: str = "{number: 102, name: Eva}") -> str:
@@ -208,7 +203,7 @@ def test_a_long_story_tells_each_thing_once(tmp_path: Path) -> None:
 
 
 def test_what_is_left_out_or_cannot_be_written_is_told(tmp_path: Path) -> None:
-    path = str(written(tmp_path, {}))
+    path = str(written(tmp_path / "acme.yaml", BASE))
     for caller, number, said in (("101", "", "--dial is missing"), ("", "102", "--from is missing"),
                                  ("109", "102", "109 is neither")):  # fmt: skip
         with pytest.raises(CentralitaError, match=said):

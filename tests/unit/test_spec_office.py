@@ -13,6 +13,7 @@ from centralita.ground.errors import Problem, SpecError
 from centralita.ground.paths import repo_root
 from centralita.spec import patterns
 from centralita.spec.tenant import load_tenant
+from tests.unit.tenant_files import written
 
 pytestmark = pytest.mark.unit
 
@@ -27,8 +28,7 @@ BASE = {
 
 
 def problems_of(folder: Path, changes: dict[str, str]) -> tuple[Problem, ...]:
-    path = folder / "tenant.yaml"
-    path.write_text("".join(f"{key}: {value}\n" for key, value in (BASE | changes).items() if value), encoding="utf-8")
+    path = written(folder / "tenant.yaml", BASE | changes)
     with pytest.raises(SpecError) as caught:
         load_tenant(path)
     return caught.value.problems
@@ -144,9 +144,7 @@ def test_what_is_wrong_between_the_parts(tmp_path: Path, changes: dict[str, str]
 
 
 def test_the_base_is_right(tmp_path: Path) -> None:
-    path = tmp_path / "tenant.yaml"
-    path.write_text("".join(f"{key}: {value}\n" for key, value in BASE.items()))
-    assert load_tenant(path).outbound[0].service == "national"
+    assert load_tenant(written(tmp_path / "tenant.yaml", BASE)).outbound[0].service == "national"
 
 
 def test_all_come_at_once(tmp_path: Path) -> None:

@@ -8,18 +8,15 @@ import pytest
 
 from centralita.desk.tenants import plan
 from centralita.ground.paths import repo_root
-from centralita.spec.story import Step, Teller
+from centralita.spec.story import Teller
 from centralita.spec.tenant import Tenant, load_tenant
+from tests.unit.tenant_files import texts
 
 pytestmark = pytest.mark.unit
 
 
 def office() -> Tenant:
     return load_tenant(repo_root() / "tests" / "data" / "office.yaml")
-
-
-def texts(step: Step) -> list[str]:
-    return [step.text, *(text for then in step.then for text in texts(then))]
 
 
 def told(caller: str, number: str, at: str = "2026-11-25 10:00") -> str:
