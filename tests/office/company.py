@@ -20,7 +20,7 @@ from centralita.image.build import ostree_of
 from centralita.lab.bare import BareAsterisk
 from centralita.lab.net import BRIDGE, LabNetwork
 from centralita.lab.phone_events import PhonesError
-from centralita.lab.phones import Call, Phone, Phones
+from centralita.lab.phones import PACKETS_PER_SECOND, Call, Phone, Phones
 from centralita.spec.tenant import Tenant
 from tests.office.provider import PHONE, PHONE_SECRET, static_files
 from tests.office.world import addresses, world_files
@@ -215,12 +215,14 @@ def place(office: Company, told: Told) -> None:
         call = office.from_outside(told.trunk, told.caller, told.dial)
     else:
         call = office.phone(told.caller).call(told.dial, tone_hz=TONE_HZ)
+    heard = 1.0
     for keys in told.keys:
         call.wait_answered()
-        call.wait_heard(1)
+        call.wait_heard(heard)
         call.dtmf(keys)
         with suppress(PhonesError):  # a key may end the call
-            call.go_on(0.5)
+            # The next is pressed when more is heard: between two prompts nothing listens for keys.
+            heard = call.go_on(0.5).received_packets / PACKETS_PER_SECOND + 1
     for phone, mark in zip(phones, marks, strict=True):
         phone.wait_incoming(after=mark, timeout_s=told.seconds)
     _ended(office, told, call, kind, values, taken)
