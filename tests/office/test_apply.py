@@ -304,3 +304,8 @@ def cut_at(shop: Shop, proposal: Proposal, come: Callable[[], bool]) -> None:
         with suppress(ProcessLookupError):
             os.killpg(done.pid, signal.SIGKILL)
         done.wait()
+        # What it has started ends a moment later: an exchange that waits for the disk is carried out before.
+        with suppress(ProcessLookupError):
+            while True:
+                os.killpg(done.pid, 0)
+                time.sleep(0.001)
